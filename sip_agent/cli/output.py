@@ -1,0 +1,29 @@
+"""What every command prints with: tables for people, one JSON document for programs, logs on stderr."""
+
+import json
+import sys
+from enum import IntEnum
+from typing import Any
+
+from rich.console import Console
+
+console = Console(highlight=False)
+"""Standard output: the answer."""
+
+stderr = Console(stderr=True, highlight=False)
+"""Standard error: progress, warnings and errors."""
+
+
+class ExitStatus(IntEnum):
+    """What a command's exit status says."""
+
+    DONE = 0
+    TESTED_THING_FAILED = 1
+    WRONG_USE = 2
+    BROKEN = 3
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on standard output, with stable keys and unescaped text."""
+    json.dump(document, sys.stdout, ensure_ascii=False, indent=2)
+    sys.stdout.write("\n")
