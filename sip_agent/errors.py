@@ -27,6 +27,10 @@ class CallRejected(SipAgentError):  # noqa: N818  (a decision, raised through th
         self.headers = tuple(headers)
 
 
+class StackRefusal(CallRejected):
+    """The SIP stack has refused the INVITE by itself, and has sent the response already."""
+
+
 class CallEnded(SipAgentError):  # noqa: N818  (a fact that a handler may want to catch)
     """The call was over before the operation could be carried out."""
 

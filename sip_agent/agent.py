@@ -1,0 +1,181 @@
+"""The composition root: builds the parts from the settings, starts them in order, stops them in reverse."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import structlog
+
+from sip_agent.admission import AddressAllowList, AdmissionPolicy, FailureGuard, RefusalLedger
+from sip_agent.auth import DigestAlgorithm, DigestAuthenticator
+from sip_agent.call import Offer
+from sip_agent.call_flow import CallFlow, FlowParts
+from sip_agent.config import Settings
+from sip_agent.headers import PROFILES, CorrelationProfile, SecretHeaders
+from sip_agent.recording import RecordingWriter
+from sip_agent.routes import Routes
+from sip_agent.store import CallStore
+from sip_agent.ua import engine
+from sip_agent.ua.endpoint import Binding, Endpoint
+
+log = structlog.get_logger()
+
+HOUSEKEEPING_S = 5.0
+"""How often expired challenges and refusal summaries are looked for."""
+
+STOP_GRACE_S = 10.0
+"""What the handlers get to finish when the agent stops."""
+
+FREE_FAILURES = 100
+FAILURES_PER_S = 10.0
+"""A source may fail to authenticate so often; the excess is challenged without checking its answers."""
+
+
+class Agent:
+    """The agent: `async with Agent(settings) as agent: await agent.stopped.wait()`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.flow: CallFlow
+        self.endpoint: Endpoint
+        self.store: CallStore
+        self._resources = AsyncExitStack()
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Agent":
+        try:
+            await self._start()
+        except BaseException:
+            await self._resources.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._resources.aclose()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        info = engine.describe_engine(settings.media.engine)
+        max_calls = min(settings.admission.max_calls, info.max_calls)
+        routes = Routes(settings.routes, settings.base_dir)
+        self.store = CallStore.open(settings.store.url, base_dir=settings.base_dir)
+        self._resources.push_async_callback(self.store.close)
+        for record in await self.store.close_interrupted(datetime.now(UTC)):
+            log.warning("call.interrupted", call_uuid=record["call_uuid"], run_id=record["run_id"])
+        recordings = None
+        if settings.media.record:
+            recordings = RecordingWriter(settings.media.recordings_dir, settings.media.sample_rate_hz)
+            self._resources.push_async_callback(recordings.stop)
+        self.endpoint = Endpoint(
+            settings, bindings_of(settings), accounts=settings.accounts, max_calls=max_calls
+        )
+        profile = _profile(settings)
+        self.flow = CallFlow(
+            FlowParts(
+                admission=AdmissionPolicy(
+                    allow=AddressAllowList.parse(settings.admission.allow),
+                    max_calls=max_calls,
+                    calls_per_second=settings.admission.calls_per_second,
+                ),
+                authenticator=_authenticator(settings),
+                failures=FailureGuard(FREE_FAILURES, FAILURES_PER_S),
+                refusals=RefusalLedger(settings.admission.refusal_records_per_hour),
+                profile=profile,
+                require_run_id=settings.correlation.required,
+                secret_headers=_secret_headers(settings, profile),
+                routes=routes,
+                store=self.store,
+                recordings=recordings,
+                account_for=self.endpoint.account_for,
+                sample_rate_hz=settings.media.sample_rate_hz,
+                max_duration_s=settings.admission.max_duration.total_seconds(),
+            )
+        )
+        self._resources.push_async_callback(self._close_flow)
+        await self.endpoint.start(self._on_offer)
+        self._resources.push_async_callback(self.endpoint.stop)
+        self._resources.push_async_callback(self._hang_up)
+        housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
+        self._resources.callback(housekeeping.cancel)
+        log.info(
+            "agent.started",
+            engine=info.name,
+            engine_version=info.version,
+            max_calls=max_calls,
+            listening=[f"{item.transport} {item.host}:{item.port}" for item in self.endpoint.bound],
+            limits=list(info.limits),
+        )
+        if max_calls < settings.admission.max_calls:
+            log.warning(
+                "agent.fewer_calls",
+                wanted=settings.admission.max_calls,
+                max_calls=max_calls,
+                hint="`make setup` builds the engine that carries them",
+            )
+
+    def _on_offer(self, offer: Offer) -> None:
+        task = asyncio.create_task(self.flow.serve_call(offer))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _hang_up(self) -> None:
+        """End every call and let each be recorded."""
+        self.flow.draining = True
+        await self.endpoint.hang_up_all("the agent is shutting down")
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
+
+    async def _close_flow(self) -> None:
+        await self.flow.close()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            await self.flow.expire(datetime.now(UTC))
+
+
+def bindings_of(settings: Settings) -> Sequence[Binding]:
+    """Return the transports to open: each that has a port, on each address."""
+    ports = {"UDP": settings.sip.udp_port, "TCP": settings.sip.tcp_port, "TLS": settings.sip.tls_port}
+    return [
+        Binding(transport=transport, host=host, port=port)
+        for host in settings.sip.bind
+        for transport, port in ports.items()
+        if port
+    ]
+
+
+def _authenticator(settings: Settings) -> DigestAuthenticator | None:
+    auth = settings.auth
+    if not auth.users:
+        return None
+    return DigestAuthenticator(
+        realm=auth.realm,
+        users={user: password.get_secret_value() for user, password in auth.users.items()},
+        algorithms=[DigestAlgorithm(name) for name in auth.algorithms],
+        secret=secrets.token_bytes(32),
+        nonce_ttl_s=auth.nonce_ttl.total_seconds(),
+    )
+
+
+def _profile(settings: Settings) -> CorrelationProfile:
+    name = settings.correlation.profile
+    custom = settings.correlation.profiles.get(name)
+    if custom is None:
+        return PROFILES[name]
+    return CorrelationProfile(
+        name=name,
+        run_id=custom.run_id,
+        scenario_id=custom.scenario_id or None,
+        result_id=custom.result_id or None,
+    )
+
+
+def _secret_headers(settings: Settings, profile: CorrelationProfile) -> SecretHeaders:
+    headers = settings.headers
+    salt = headers.fingerprint_salt.get_secret_value().encode() or secrets.token_bytes(32)
+    return SecretHeaders(
+        patterns=headers.secret if headers.fingerprint else (), salt=salt, exempt=profile.header_names
+    )

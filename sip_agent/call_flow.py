@@ -1,0 +1,361 @@
+"""The spine: what happens to an INVITE, in this order, until its record is stored.
+
+    INVITE -> admission -> auth -> headers -> route -> record begun -> handler -> record finished
+
+Whoever decides to refuse raises `CallRejected`; the refusal is sent and recorded here.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from sip_agent.admission import AdmissionPolicy, FailureGuard, RefusalLedger, RefusalSummary
+from sip_agent.audio import CallAudio
+from sip_agent.auth import Authenticated, DigestAuthenticator, RefusalReason
+from sip_agent.call import Call, Dialog, Offer
+from sip_agent.conversation import Verdict, hold_conversation
+from sip_agent.errors import CallRejected, MessageError, SipAgentError, StackRefusal
+from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
+from sip_agent.invite import Invite
+from sip_agent.record import AudioRecord, CallRecord, milliseconds_between
+from sip_agent.recording import Recording, RecordingWriter
+from sip_agent.routes import Route, Routes
+from sip_agent.status import EndedBy, Outcome, SipStatus
+from sip_agent.store import CallStore, StoreError
+
+log = structlog.get_logger()
+
+CHALLENGE_EXPIRES = timedelta(seconds=32)
+"""A challenge unanswered for 64*T1 (RFC 3261 §17.1.1.2) will not be answered: the INVITE was refused."""
+
+CHALLENGES_MAX = 10_000
+"""Challenged INVITEs that are remembered; beyond it the oldest counts as refused."""
+
+class Challenged(CallRejected):
+    """The caller is asked to authenticate, or to do so anew: no refusal yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowParts:
+    """What the flow works with; the agent builds it from the settings."""
+
+    admission: AdmissionPolicy
+    authenticator: DigestAuthenticator | None
+    failures: FailureGuard
+    refusals: RefusalLedger
+    profile: CorrelationProfile
+    require_run_id: bool
+    secret_headers: SecretHeaders
+    routes: Routes
+    store: CallStore
+    recordings: RecordingWriter | None
+    account_for: Callable[[str, str], str | None]
+    sample_rate_hz: int
+    max_duration_s: float
+
+
+class CallFlow:
+    """Serves INVITEs; one coroutine each."""
+
+    def __init__(self, parts: FlowParts) -> None:
+        self.active: dict[str, Call] = {}
+        self.draining = False
+        self._parts = parts
+        self._serving = 0
+        self._challenged: dict[tuple[str, str], CallRecord] = {}
+
+    async def serve_call(self, offer: Offer) -> None:
+        """Serve one INVITE, from its arrival to its record."""
+        record = _new_record(offer)
+        bind_contextvars(call_uuid=record.call_uuid)
+        self._serving += 1
+        try:
+            invite = self._read(offer)
+            record = self._identify(invite, record)
+            self._admit(invite)
+            record.auth_user = self._authenticate(invite)
+            ids = self._correlate(invite, record)
+            route = self._parts.routes.find(invite)
+            record.handler = route.handler
+            await self._begin(record)
+            dialog = await offer.accept()
+            await self._converse(dialog, invite, ids, route, record)
+        except Challenged as challenge:
+            self._challenged[invite.call_id, invite.from_tag] = record
+            await self._reply(offer, challenge, stateful=False)
+            await self._forget_oldest_challenge()
+        except CallRejected as rejection:
+            await self._refuse(offer, record, rejection)
+        except Exception as error:
+            log.exception("call.flow_failed")
+            await self._fail(offer, record, error)
+        finally:
+            self._serving -= 1
+
+    async def expire(self, now: datetime) -> None:
+        """Record what is over without anybody's doing: unanswered challenges, and the hour's refusals."""
+        expired = [
+            key
+            for key, record in self._challenged.items()
+            if record.invite_received_at is not None and now - record.invite_received_at > CHALLENGE_EXPIRES
+        ]
+        for key in expired:
+            await self._record_unanswered(self._challenged.pop(key))
+        await self._record_summaries(self._parts.refusals.summaries_due(now))
+
+    async def close(self) -> None:
+        """Record what is still open when the agent stops."""
+        while self._challenged:
+            await self._record_unanswered(self._challenged.pop(next(iter(self._challenged))))
+        await self._record_summaries(self._parts.refusals.flush())
+
+    # The stations, in order
+
+    def _read(self, offer: Offer) -> Invite:
+        try:
+            invite = Invite.parse(
+                offer.message,
+                transport=offer.transport,
+                source_host=offer.source_host,
+                source_port=offer.source_port,
+                received_at=offer.received_at,
+            )
+        except MessageError as error:
+            raise CallRejected(SipStatus.BAD_REQUEST, str(error)) from error
+        return replace(invite, account=self._parts.account_for(invite.source_host, invite.user))
+
+    def _identify(self, invite: Invite, record: CallRecord) -> CallRecord:
+        """Describe the call in its record, or take up the record of the challenge that it answers."""
+        if "Authorization" in invite.headers:
+            challenged = self._challenged.pop((invite.call_id, invite.from_tag), None)
+            if challenged is not None:
+                bind_contextvars(call_uuid=challenged.call_uuid)
+                record = challenged
+        record.call_id = invite.call_id
+        record.from_uri = invite.from_uri
+        record.to_uri = invite.to_uri
+        record.request_uri = invite.request_uri
+        record.user_agent = invite.user_agent
+        record.account = invite.account
+        record.headers = self._parts.secret_headers.redact(invite.headers.extensions())
+        ids = correlate(invite.headers, self._parts.profile)
+        record.run_id, record.scenario_id, record.result_id = ids.run_id, ids.scenario_id, ids.result_id
+        bind_contextvars(run_id=ids.run_id)
+        return record
+
+    def _admit(self, invite: Invite) -> None:
+        if self.draining:
+            raise CallRejected(
+                SipStatus.SERVICE_UNAVAILABLE, "the agent is shutting down", headers=(("Retry-After", "30"),)
+            )
+        if invite.account is None:
+            self._parts.admission.check(invite.source_host, self._serving - 1, time.monotonic())
+
+    def _authenticate(self, invite: Invite) -> str | None:
+        """Return the user that the caller proved to be; None where nobody is asked.
+
+        A registrar that passes on calls for our account cannot know our users: it is known by its address.
+        """
+        authenticator, failures = self._parts.authenticator, self._parts.failures
+        if authenticator is None or invite.account is not None:
+            return None
+        now = time.monotonic()
+        if failures.is_flooding(invite.source_host, now):
+            raise CallRejected(
+                SipStatus.UNAUTHORIZED,
+                "authentication: too many failures of this source",
+                headers=authenticator.challenge(now),
+            )
+        result = authenticator.verify(
+            invite.headers.all("Authorization"),
+            method="INVITE",
+            request_uri=invite.request_uri,
+            now=now,
+            body=invite.body,
+        )
+        if isinstance(result, Authenticated):
+            return result.user
+        reason = f"authentication: {result.reason}"
+        challenge = authenticator.challenge(now, stale=result.stale)
+        if result.stale or result.reason is RefusalReason.NO_CREDENTIALS:
+            raise Challenged(SipStatus.UNAUTHORIZED, reason, headers=challenge)
+        failures.failed(invite.source_host, now)
+        raise CallRejected(SipStatus.UNAUTHORIZED, reason, headers=challenge)
+
+    def _correlate(self, invite: Invite, record: CallRecord) -> CorrelationIds:
+        ids = correlate(invite.headers, self._parts.profile)
+        if self._parts.require_run_id and not ids.run_id:
+            raise CallRejected(
+                SipStatus.BAD_REQUEST,
+                f"the INVITE has no {self._parts.profile.run_id} header (correlation.required asks for it)",
+            )
+        log.info(
+            "call.received",
+            from_uri=record.from_uri,
+            request_uri=record.request_uri,
+            source_address=record.source_address,
+            transport=record.transport,
+        )
+        return ids
+
+    async def _begin(self, record: CallRecord) -> None:
+        try:
+            await self._parts.store.begin(record)
+        except StoreError as error:
+            log.warning("call.record_delayed", error=str(error), kept=error.kept)
+
+    async def _converse(
+        self, dialog: Dialog, invite: Invite, ids: CorrelationIds, route: Route, record: CallRecord
+    ) -> None:
+        call = Call(
+            invite=invite,
+            dialog=dialog,
+            record=record,
+            ids=ids,
+            sample_rate_hz=self._parts.sample_rate_hz,
+            options=route.options,
+        )
+        recording: Recording | None = None
+
+        def on_audio(audio: CallAudio) -> None:
+            nonlocal recording
+            if self._parts.recordings is not None:
+                recording = self._parts.recordings.open(record.call_uuid, datetime.now(UTC))
+                audio.record_to(recording.write)
+
+        self.active[record.call_uuid] = call
+        try:
+            dialog.listen(call.note, on_audio)
+            verdict = await hold_conversation(
+                route.build(), call, dialog, max_duration_s=self._parts.max_duration_s
+            )
+            if recording is not None:
+                record.recording = await recording.close()
+        finally:
+            del self.active[record.call_uuid]
+        complete(record, call, dialog.audio, verdict)
+        await self._finish(record)
+
+    # The ends
+
+    async def _refuse(self, offer: Offer, record: CallRecord, rejection: CallRejected) -> None:
+        """Send a refusal, and record it."""
+        treatment = self._parts.refusals.note(offer.source_host, offer.received_at)
+        if not isinstance(rejection, StackRefusal):
+            await self._reply(offer, rejection, stateful=treatment.record)
+        if treatment.record:
+            await self._finish(_refused(record, rejection.status, rejection.reason))
+        elif treatment.log:
+            log.warning(
+                "call.refusals_summarised",
+                source=offer.source_host,
+                hint="further refusals of this source are counted in one record for the hour",
+            )
+
+    async def _fail(self, offer: Offer, record: CallRecord, error: Exception) -> None:
+        await self._reply(offer, CallRejected(SipStatus.SERVER_INTERNAL_ERROR), stateful=True)
+        record.outcome = Outcome.FAILED
+        record.sip_status = record.sip_status or SipStatus.SERVER_INTERNAL_ERROR
+        record.ended_by = EndedBy.SYSTEM
+        record.end_reason = "the agent failed"
+        record.error = f"{type(error).__name__}: {error}"
+        record.ended_at = datetime.now(UTC)
+        await self._finish(record)
+
+    async def _reply(self, offer: Offer, rejection: CallRejected, *, stateful: bool) -> None:
+        try:
+            await offer.reject(rejection.status, rejection.headers, stateful=stateful)
+        except SipAgentError as error:
+            log.warning("call.refusal_not_sent", status=rejection.status, error=str(error))
+
+    async def _forget_oldest_challenge(self) -> None:
+        if len(self._challenged) > CHALLENGES_MAX:
+            await self._record_unanswered(self._challenged.pop(next(iter(self._challenged))))
+
+    async def _record_unanswered(self, record: CallRecord) -> None:
+        now = datetime.now(UTC)
+        host = record.source_address.rpartition(":")[0]
+        if self._parts.refusals.note(host, now).record:
+            await self._finish(
+                _refused(record, SipStatus.UNAUTHORIZED, "the challenge was not answered")
+            )
+
+    async def _record_summaries(self, summaries: list[RefusalSummary]) -> None:
+        for summary in summaries:
+            await self._finish(_summary_record(summary))
+
+    async def _finish(self, record: CallRecord) -> None:
+        try:
+            await self._parts.store.finish(record)
+        except StoreError as error:
+            log.warning("call.record_delayed", error=str(error), kept=error.kept)
+        log.info("call.ended", **{key: value for key, value in record.to_dict().items() if key != "run_id"})
+
+
+def complete(record: CallRecord, call: Call, audio: CallAudio | None, verdict: Verdict) -> None:
+    """Bring a record to its end: how the call ended, how long it was, how it sounded."""
+    now = datetime.now(UTC)
+    record.ended_at = now
+    record.ended_by, record.end_reason = EndedBy.SYSTEM, "the BYE was not answered"
+    status = SipStatus.OK if call.answered else SipStatus.SERVER_INTERNAL_ERROR
+    if call.disconnected.done():
+        ending = call.disconnected.result()
+        record.ended_at = ending.at
+        record.ended_by, record.end_reason = ending.ended_by, ending.reason
+        record.q850_cause, record.rtp = ending.q850_cause, ending.rtp
+        if not call.answered:
+            status = ending.sip_status
+    record.sip_status = int(status)
+    record.talk_ms = milliseconds_between(record.answered_at, record.ended_at)
+    record.error = verdict.error
+    record.outcome = verdict.outcome or _outcome(call, status)
+    if audio is not None:
+        counters = audio.counters()
+        record.audio = AudioRecord(late_frames=audio.late_frames(), underruns=counters.underruns)
+        record.tx_first_audio_ms = milliseconds_between(record.answered_at, audio.first_sent_at)
+        if record.rx_first_audio_ms is None or audio.first_heard_at is not None:
+            record.rx_first_audio_ms = milliseconds_between(record.answered_at, audio.first_heard_at)
+
+
+def _outcome(call: Call, status: int) -> Outcome:
+    if call.answered:
+        return Outcome.ANSWERED
+    if status == SipStatus.REQUEST_TERMINATED:
+        return Outcome.CANCELLED
+    return Outcome.REJECTED if call.record.ended_by is EndedBy.AGENT else Outcome.FAILED
+
+
+def _new_record(offer: Offer) -> CallRecord:
+    host = f"[{offer.source_host}]" if ":" in offer.source_host else offer.source_host
+    return CallRecord(
+        call_uuid=str(uuid.uuid4()),
+        transport=offer.transport,
+        source_address=f"{host}:{offer.source_port}",
+        invite_received_at=offer.received_at,
+    )
+
+
+def _refused(record: CallRecord, status: int, reason: str) -> CallRecord:
+    record.outcome = Outcome.REJECTED
+    record.sip_status = int(status)
+    record.ended_by = EndedBy.AGENT
+    record.end_reason = reason
+    record.ended_at = datetime.now(UTC)
+    return record
+
+
+def _summary_record(summary: RefusalSummary) -> CallRecord:
+    return CallRecord(
+        call_uuid=str(uuid.uuid4()),
+        source_address=summary.source,
+        outcome=Outcome.REJECTED,
+        ended_by=EndedBy.AGENT,
+        end_reason=f"{summary.count} further INVITEs of this source were refused",
+        invite_received_at=summary.first_at,
+        ended_at=summary.last_at,
+    )

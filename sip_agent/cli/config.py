@@ -1,0 +1,165 @@
+"""`sip-agent config`: are the settings right, and which are in force."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from sip_agent.cli.output import console, print_json
+from sip_agent.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from sip_agent.config import Settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Settings file, instead of SIP_AGENT_CONFIG or ./sip-agent.toml."
+    ),
+]
+
+app = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Say whether the settings are right, including the handlers of the routes.
+
+    Example: sip-agent config check --config sip-agent.toml
+    """
+    from sip_agent.config import load_settings
+
+    settings = load_settings(config)
+    _check_handlers(settings)
+    for title, text in _summary(settings):
+        console.print(f"{title:<11}{text}", markup=False, soft_wrap=True)
+    for warning in settings.warnings:
+        console.print(f"! {warning}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def show(
+    config: ConfigOption = None,
+    *,
+    defaults: Annotated[
+        bool, typer.Option(help="Show every setting with its default and its purpose instead.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show the settings in force, and where each comes from; secrets are masked.
+
+    Example: sip-agent config show --json
+    """
+    if defaults:
+        _show_defaults(json=json)
+    else:
+        _show_settings(config, json=json)
+
+
+def _check_handlers(settings: "Settings") -> None:
+    from sip_agent.handlers import handler_factory
+
+    problems = []
+    for index, route in enumerate(settings.routes):
+        try:
+            handler_factory(route.handler, route.options, settings.base_dir)
+        except SettingsError as error:
+            problems.append(f"routes[{index}].handler: {error}")
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _summary(settings: "Settings") -> Iterator[tuple[str, str]]:
+    sip, admission = settings.sip, settings.admission
+    ports = {"udp": sip.udp_port, "tcp": sip.tcp_port, "tls": sip.tls_port}
+    users = len(settings.auth.users)
+    yield "settings", str(settings.file or "defaults (there is no settings file)")
+    yield (
+        "listens on",
+        f"{', '.join(sip.bind)}, {', '.join(f'{name} {port}' for name, port in ports.items() if port)}",
+    )
+    yield "admits", f"{', '.join(admission.allow) or 'any address'}, {admission.max_calls} calls at once"
+    yield "challenges", f"every caller ({users} user{'s' * (users != 1)})" if users else "nobody"
+    yield "registers", ", ".join(account.name for account in settings.accounts) or "nowhere"
+    yield "routes", ", ".join(route.handler for route in settings.routes) or "none: every call gets 404"
+
+
+def _show_settings(config: Path | None, *, json: bool) -> None:
+    from sip_agent.config import load_settings, toml_value
+
+    settings = load_settings(config)
+    values = dict(_leaves(settings, ""))
+    if json:
+        document = {
+            key: {"value": value, "source": str(settings.source_of(key))} for key, value in values.items()
+        }
+        print_json({"file": settings.file and str(settings.file), "settings": document})
+        return
+    table = Table("Setting", "Value", "Source", box=None)
+    for key, value in values.items():
+        source = settings.source_of(key)
+        style = "dim" if source == "default" else None
+        table.add_row(escape(key), escape(toml_value(value)), source, style=style)
+    console.print(table)
+
+
+def _leaves(model: "BaseModel", prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield each setting of a section with its value as JSON has it, secrets masked."""
+    from pydantic import BaseModel
+
+    from sip_agent.log import mask_secrets
+
+    for name in type(model).model_fields:
+        value, key = getattr(model, name), f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{key}.")
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            for index, item in enumerate(value):
+                yield from _leaves(item, f"{key}[{index}].")
+        elif isinstance(value, dict) and any(isinstance(item, BaseModel) for item in value.values()):
+            for item_name, item in value.items():
+                yield from _leaves(item, f"{key}.{item_name}.")
+        else:
+            yield key, mask_secrets(_as_json(value))
+
+
+def _as_json(value: Any) -> Any:
+    from pydantic import SecretStr
+
+    from sip_agent.config import format_duration
+
+    match value:
+        case None:
+            return ""
+        case timedelta():
+            return format_duration(value)
+        case SecretStr():
+            return "***" if value.get_secret_value() else ""
+        case Path():
+            return str(value)
+        case dict():
+            return {key: _as_json(item) for key, item in value.items()}
+        case tuple() | list():
+            return [_as_json(item) for item in value]
+    return value
+
+
+def _show_defaults(*, json: bool) -> None:
+    from dataclasses import asdict
+
+    from sip_agent.config import describe_settings
+
+    descriptions = describe_settings()
+    if json:
+        print_json([asdict(description) for description in descriptions])
+        return
+    table = Table("Setting", "Default", "Type", "Purpose", box=None)
+    for item in descriptions:
+        table.add_row(escape(item.key), escape(item.default), escape(item.type), escape(item.description))
+    console.print(table)

@@ -1,0 +1,59 @@
+"""Settings: a TOML file, then the environment, validated once; errors name the key and what to write."""
+
+from sip_agent.config.describe import SettingDescription, describe_settings, toml_value
+from sip_agent.config.durations import format_duration, parse_duration
+from sip_agent.config.reading import CONFIG_VARIABLE, DEFAULT_FILE, load_settings
+from sip_agent.config.sections import (
+    AccountSettings,
+    AdmissionSettings,
+    ApiSettings,
+    AuthSettings,
+    CekuraSettings,
+    CorrelationHeaders,
+    CorrelationSettings,
+    HeaderSettings,
+    LogSettings,
+    MediaSettings,
+    RouteMatch,
+    RouteSettings,
+    SipSettings,
+    SipTlsSettings,
+    StoreSettings,
+    agent_version,
+)
+from sip_agent.config.settings import RTP_PORTS_PER_CALL, Settings
+from sip_agent.config.values import EngineChoice, LogFormat, LogLevel, SettingSource, SrtpMode
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "DEFAULT_FILE",
+    "RTP_PORTS_PER_CALL",
+    "AccountSettings",
+    "AdmissionSettings",
+    "ApiSettings",
+    "AuthSettings",
+    "CekuraSettings",
+    "CorrelationHeaders",
+    "CorrelationSettings",
+    "EngineChoice",
+    "HeaderSettings",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
+    "MediaSettings",
+    "RouteMatch",
+    "RouteSettings",
+    "SettingDescription",
+    "SettingSource",
+    "Settings",
+    "SipSettings",
+    "SipTlsSettings",
+    "SrtpMode",
+    "StoreSettings",
+    "agent_version",
+    "describe_settings",
+    "format_duration",
+    "load_settings",
+    "parse_duration",
+    "toml_value",
+]

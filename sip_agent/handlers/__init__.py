@@ -1,0 +1,97 @@
+"""Conversation handlers: the built-in ones, and how any handler is found.
+
+A handler is named by an entry point of the group `sip_agent.handlers`, or by `module:Class`. It is built
+with the options of its route as keyword arguments.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, cast
+
+from sip_agent.call import ConversationHandler
+from sip_agent.errors import SettingsError
+
+GROUP = "sip_agent.handlers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerInfo:
+    """One installed handler: its name, where it comes from, what it does and which options it takes."""
+
+    name: str
+    target: str
+    summary: str
+    options: tuple[str, ...]
+
+
+def installed_handlers() -> list[HandlerInfo]:
+    """List every handler that an installed package offers, by name."""
+    return [_describe(point) for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
+
+
+def find_handler(name: str) -> type[ConversationHandler]:
+    """Return the handler class for an entry point's name or `module:Class`.
+
+    Raises SettingsError naming what was looked for and what there is.
+    """
+    try:
+        if ":" in name:
+            module_name, _, class_name = name.partition(":")
+            found = getattr(importlib.import_module(module_name), class_name)
+        else:
+            points = entry_points(group=GROUP, name=name)
+            if not points:
+                known = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
+                raise SettingsError(f"no handler is called {name!r}; installed: {known}; or write module:Class")
+            found = next(iter(points)).load()
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"the handler {name!r} cannot be imported: {error}") from error
+    if not callable(getattr(found, "handle", None)):
+        raise SettingsError(f"the handler {name!r} has no method `async def handle(self, call)`")
+    return cast("type[ConversationHandler]", found)
+
+
+def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Callable[[], ConversationHandler]:
+    """Return what builds a handler for each call, after building one to check the options.
+
+    Relative paths in options (`file`, `…_file`) start at `base_dir`. Raises SettingsError for an unknown
+    handler, and for options that it does not take.
+    """
+    handler = find_handler(name)
+    build = partial(handler, **{key: _resolve(key, value, base_dir) for key, value in options.items()})
+    try:
+        build()
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"the handler {name!r} does not take the options {dict(options)!r}: {error}; "
+            f"it takes: {', '.join(_options(handler)) or 'none'}"
+        ) from error
+    return build
+
+
+def _resolve(key: str, value: Any, base_dir: Path) -> Any:
+    is_path = (key == "file" or key.endswith("_file")) and isinstance(value, str)
+    return str(base_dir / Path(value).expanduser()) if is_path else value
+
+
+def _options(handler: type) -> tuple[str, ...]:
+    if handler.__init__ is object.__init__:  # type: ignore[misc]
+        return ()
+    return tuple(
+        name if parameter.default is parameter.empty else f"{name}={parameter.default!r}"
+        for name, parameter in inspect.signature(handler).parameters.items()
+    )
+
+
+def _describe(point: EntryPoint) -> HandlerInfo:
+    try:
+        handler = point.load()
+    except Exception as error:  # noqa: BLE001  (a stranger's package may fail in any way; it is shown, not hidden)
+        return HandlerInfo(name=point.name, target=point.value, summary=f"cannot be imported: {error}", options=())
+    summary = (inspect.getdoc(handler) or "").partition("\n")[0]
+    return HandlerInfo(name=point.name, target=point.value, summary=summary, options=_options(handler))

@@ -1,0 +1,120 @@
+"""Stereo recordings of calls (left caller, right agent), written off the event loop by one thread.
+
+A recording that fails never ends its call: what went wrong stands in the record.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from media.wav import StereoRecorder
+
+log = structlog.get_logger()
+
+BACKLOG_BYTES_MAX = 16 * 1024 * 1024
+"""Sound that may wait for a slow disk, over all calls; beyond it, recordings fail rather than memory."""
+
+
+class Recording:
+    """The recording of one call; all methods are for the event loop."""
+
+    def __init__(self, writer: "RecordingWriter", path: Path, sample_rate_hz: int) -> None:
+        self._writer = writer
+        self._path = path
+        self._sample_rate_hz = sample_rate_hz
+        self._recorder: StereoRecorder | None = None
+        self._error: str | None = None
+
+    def write(self, block: bytes) -> None:
+        """Add a block of (caller, agent) sound: int16, interleaved."""
+        if self._error is None and not self._writer.submit(lambda: self._append(block), len(block)):
+            self._error = "the disk is too slow: sound had to be dropped"
+            log.warning("recording.failed", path=str(self._path), error=self._error)
+
+    async def close(self) -> dict[str, Any]:
+        """Complete the file and return what the record says of it."""
+        loop = asyncio.get_running_loop()
+        closed = loop.create_future()
+        self._writer.submit(lambda: loop.call_soon_threadsafe(closed.set_result, self._close()), 0)
+        result: dict[str, Any] = await closed
+        return result
+
+    def _append(self, block: bytes) -> None:
+        if self._error is not None:
+            return
+        try:
+            if self._recorder is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._recorder = StereoRecorder(self._path, self._sample_rate_hz)
+            self._recorder.write(block)
+        except OSError as error:
+            self._fail(error)
+
+    def _close(self) -> dict[str, Any]:
+        duration_ms = 0
+        if self._recorder is not None:
+            duration_ms = self._recorder.duration_ms
+            try:
+                self._recorder.close()
+            except OSError as error:
+                self._fail(error)
+        return {
+            "path": str(self._path),
+            "state": "failed" if self._error else "ok",
+            "error": self._error,
+            "duration_ms": duration_ms,
+            "sample_rate_hz": self._sample_rate_hz,
+            "channels": ["caller", "agent"],
+        }
+
+    def _fail(self, error: OSError) -> None:
+        self._error = str(error)
+        log.warning("recording.failed", path=str(self._path), error=self._error)
+
+
+class RecordingWriter:
+    """The thread that writes all recordings."""
+
+    def __init__(self, directory: Path, sample_rate_hz: int) -> None:
+        self._directory = directory
+        self._sample_rate_hz = sample_rate_hz
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], int] | None] = queue.SimpleQueue()
+        self._backlog_bytes = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
+        self._thread.start()
+
+    def open(self, call_uuid: str, started_at: datetime) -> Recording:
+        """Begin a recording; its file is made with its first block, in a folder per day."""
+        path = self._directory / started_at.strftime("%Y-%m-%d") / f"{call_uuid}.wav"
+        return Recording(self, path, self._sample_rate_hz)
+
+    def submit(self, job: Callable[[], None], size: int) -> bool:
+        """Have `job` run on the writing thread, unless too many bytes wait already."""
+        with self._lock:
+            if size and self._backlog_bytes + size > BACKLOG_BYTES_MAX:
+                return False
+            self._backlog_bytes += size
+        self._jobs.put((job, size))
+        return True
+
+    async def stop(self) -> None:
+        """Write what waits and end the thread."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join, 5.0)
+
+    def _run(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            job, size = item
+            try:
+                job()
+            except Exception:
+                log.exception("recording.job_failed")
+            with self._lock:
+                self._backlog_bytes -= size

@@ -1,0 +1,88 @@
+"""The tables as the code of today sees them, and how a record becomes a row."""
+
+import math
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, Table, Text
+
+from sip_agent.record import CallRecord
+
+metadata = MetaData()
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("call_uuid", Text, primary_key=True),
+    Column("call_id", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("source_address", Text, nullable=False),
+    Column("account", Text),
+    Column("auth_user", Text),
+    Column("run_id", Text),
+    Column("scenario_id", Text),
+    Column("result_id", Text),
+    Column("handler", Text),
+    Column("outcome", Text),
+    Column("sip_status", Integer),
+    Column("invite_received_at", Text, nullable=False),
+    Column("ended_at", Text),
+    Column("instance", BigInteger, nullable=False),
+    Column("document", JSON, nullable=False),
+)
+"""One row per INVITE. `document` is the whole record; the columns are what one filters and sorts by.
+
+Times are the record's own RFC 3339 text: UTC and of fixed width, it sorts as the moments do. `outcome` is
+null while the call goes on; `instance` says which running agent has the call.
+"""
+
+call_headers = Table(
+    "call_headers",
+    metadata,
+    Column("call_uuid", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+)
+"""One row per header field value; `name` is lower-case (RFC 3261 §7.3.1: names are case-insensitive)."""
+
+_COPIED = [column.name for column in calls.columns if column.name not in {"instance", "document"}]
+
+
+def document_of(record: CallRecord) -> dict[str, Any]:
+    """Return the record as an independent JSON object that every database takes."""
+    document: dict[str, Any] = storable(record.to_dict())
+    return document
+
+
+def call_row(document: dict[str, Any], instance: int) -> dict[str, Any]:
+    """Return the row of a record in `calls`."""
+    row = {name: document[name] for name in _COPIED}
+    # Text rather than null, so that both databases sort a record without it last.
+    row["invite_received_at"] = document["invite_received_at"] or ""
+    return row | {"instance": instance, "document": document}
+
+
+def header_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a record in `call_headers`."""
+    return [
+        {"call_uuid": document["call_uuid"], "name": name.lower(), "value": value}
+        for name, values in document["headers"].items()
+        for value in values
+    ]
+
+
+def storable(value: Any) -> Any:
+    """Copy a value, with what a database or JSON cannot hold written visibly.
+
+    PostgreSQL has no NUL in text, UTF-8 no lone surrogates (bytes that were not UTF-8), JSON no NaN.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {storable(str(key)): storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return storable(str(value))

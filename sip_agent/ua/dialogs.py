@@ -1,0 +1,366 @@
+"""One SIP call as pjsua2 has it, behind the `Dialog` that a `Call` holds.
+
+pjsua2 objects live and die on the SIP thread. `Dialog` is the side that the event loop sees; `_PjCall` is
+the pjsua2 object, dropped at once when the call is disconnected: a late destructor would hang up the next
+call that gets the same pjsua2 id.
+"""
+
+import asyncio
+import functools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from sip_agent.audio import CallAudio
+from sip_agent.errors import CallEnded
+from sip_agent.events import (
+    CallConfirmed,
+    CallDisconnected,
+    CallEvent,
+    DtmfReceived,
+    FirstAudioReceived,
+    MediaChanged,
+    ResponseSent,
+)
+from sip_agent.headers import split_message
+from sip_agent.status import EndedBy, SipStatus
+from sip_agent.ua import engine
+from sip_agent.ua.frame_port import FramePort, open_frame_port
+from sip_agent.ua.statistics import RtpTotals
+
+if TYPE_CHECKING:
+    from sip_agent.ua.endpoint import Endpoint
+
+log = structlog.get_logger()
+Headers = Sequence[tuple[str, str]]
+
+
+class Dialog:
+    """The signalling and the sound of one call; coroutines are for the event loop, `on_…` for the SIP thread."""
+
+    def __init__(self, endpoint: "Endpoint", *, outbound: bool) -> None:
+        self.outbound = outbound
+        self.audio: CallAudio | None = None
+        self._endpoint = endpoint
+        self._pj_call: Any = None
+        self._listener: Callable[[CallEvent], None] | None = None
+        self._on_audio: Callable[[CallAudio], None] | None = None
+        self._early_events: list[CallEvent] = []
+        self._media_ready: asyncio.Future[None] = endpoint.loop.create_future()
+        self.disconnected: asyncio.Future[None] = endpoint.loop.create_future()
+        self._port: FramePort | None = None
+        self._rtp = RtpTotals()
+        self._codec: str | None = None
+        self._on_hold = False
+        self._confirmed = False
+        self._ending: EndedBy | None = None
+        self._end_reason = ""
+        self._rx_packets = 0
+        self._rx_seen_at = 0.0
+        self._first_audio_seen = False
+
+    # The event loop's side
+
+    def listen(
+        self, listener: Callable[[CallEvent], None], on_audio: Callable[[CallAudio], None] | None = None
+    ) -> None:
+        """Have `listener` called on the event loop with each event, also with those that came before.
+
+        `on_audio` is called once, when the sound of the call opens, before any of it flows.
+        """
+        self._listener, self._on_audio = listener, on_audio
+        for event in self._early_events:
+            listener(event)
+        self._early_events.clear()
+
+    async def respond(self, status: int, headers: Headers = (), *, early_media: bool = False) -> None:
+        """Send a response to the INVITE; after a 200, or with early media, waits until sound can flow.
+
+        On a call that we placed, a 200 stands for waiting until the peer answers.
+        """
+        with_media = early_media or status == SipStatus.OK
+        if not self.outbound:
+            await self._run("answer", functools.partial(self._answer, status, headers))
+        if with_media:
+            await asyncio.wait(
+                [self._media_ready, self.disconnected], return_when=asyncio.FIRST_COMPLETED
+            )
+            if self.disconnected.done():
+                raise CallEnded("the caller was gone before sound could flow")
+
+    async def terminate(
+        self, ended_by: EndedBy, status: int | None = None, headers: Headers = (), reason: str = ""
+    ) -> None:
+        """End the call by BYE, a final response or CANCEL, whichever its state asks for, and wait for it."""
+        if self.disconnected.done():
+            return
+        await self._run("hangup", functools.partial(self._hangup, ended_by, status, headers, reason))
+        await asyncio.wait([self.disconnected], timeout=self._endpoint.bye_timeout_s)
+
+    async def refer(self, uri: str) -> None:
+        """Send REFER (RFC 3515)."""
+        await self._run("transfer", lambda: self._require().xfer(uri, engine.load().CallOpParam(True)))
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Send digits as RFC 4733 events."""
+        await self._run("send_dtmf", lambda: self._require().dialDtmf(digits))
+
+    async def reinvite(self, *, hold: bool) -> None:
+        """Hold or resume the call by re-INVITE."""
+        await self._run("reinvite", functools.partial(self._reinvite, hold=hold))
+
+    async def _run(self, operation: str, function: Callable[[], Any]) -> None:
+        if self.disconnected.done():
+            raise CallEnded(f"{operation}: the call is over")
+        await self._endpoint.sip_thread.run(operation, function)
+
+    # The SIP thread's side
+
+    def adopt(self, pj_call: Any) -> None:
+        """Take the pjsua2 call that this dialog stands for."""
+        self._pj_call = pj_call
+
+    def end_by_system(self, reason: str) -> None:
+        """Hang up because of a time-out or shut-down."""
+        if self._pj_call is not None:
+            self._hangup(EndedBy.SYSTEM, None, (), reason)
+
+    def check_rtp(self, now: float, timeout_s: float) -> None:
+        """Note the first RTP packet; end a call whose peer fell silent, unless it holds the call."""
+        if self._pj_call is None or self._port is None:
+            return
+        packets = self._received_packets()
+        if packets != self._rx_packets or self._on_hold or not self._rx_seen_at:
+            self._rx_packets, self._rx_seen_at = packets, now
+        elif timeout_s and self._confirmed and now - self._rx_seen_at > timeout_s:
+            self.end_by_system(f"no RTP for {timeout_s:g} s")
+
+    def on_state(self, prm: Any) -> None:
+        """Follow the INVITE session (pjsua2 `onCallState`)."""
+        pj = engine.load()
+        info = self._pj_call.getInfo()
+        if info.state in {pj.PJSIP_INV_STATE_EARLY, pj.PJSIP_INV_STATE_CONNECTING}:
+            self._emit(ResponseSent(at=datetime.now(UTC), status=info.lastStatusCode))
+        elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+            self._confirmed = True
+            self._emit(CallConfirmed(at=datetime.now(UTC)))
+        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            self._on_disconnected(info, prm)
+
+    def on_media_state(self) -> None:
+        """Connect the call's stream with its port, and say what was agreed (pjsua2 `onCallMediaState`)."""
+        pj = engine.load()
+        for media in self._pj_call.getInfo().media:
+            if media.type != pj.PJMEDIA_TYPE_AUDIO or media.status == pj.PJSUA_CALL_MEDIA_NONE:
+                continue
+            if media.status == pj.PJSUA_CALL_MEDIA_ERROR:
+                self.end_by_system("the media could not be started")
+                return
+            self._on_hold = media.status == pj.PJSUA_CALL_MEDIA_REMOTE_HOLD
+            stream = self._pj_call.getStreamInfo(media.index)
+            self._codec = stream.codecName
+            if self._port is None:
+                self._port = open_frame_port(self._endpoint.sample_rate_hz, self._endpoint.cushion_ms)
+                self._endpoint.sip_thread.deliver(self._open_audio, self._port)
+            self._port.connect(self._pj_call.getAudioMedia(media.index))
+            self._emit(
+                MediaChanged(
+                    at=datetime.now(UTC),
+                    codec=stream.codecName,
+                    clock_rate_hz=stream.codecClockRate,
+                    srtp=self._srtp_profile(stream),
+                    on_hold=self._on_hold,
+                )
+            )
+            return
+
+    def on_dtmf(self, digit: str, method: int, duration_ms: int) -> None:
+        """Pass on a digit (pjsua2 `onDtmfDigit`)."""
+        info = method == engine.load().PJSUA_DTMF_METHOD_SIP_INFO
+        self._emit(
+            DtmfReceived(
+                at=datetime.now(UTC),
+                digit=digit.upper(),
+                method="info" if info else "rfc4733",
+                duration_ms=duration_ms if duration_ms > 0 else None,
+            )
+        )
+
+    def on_stream_destroyed(self, index: int) -> None:
+        """Keep the figures of a stream that ends (pjsua2 `onStreamDestroyed`)."""
+        self._rtp.add(self._pj_call.getStreamStat(index))
+
+    def _answer(self, status: int, headers: Headers) -> None:
+        pj = engine.load()
+        prm = pj.CallOpParam(True)
+        prm.statusCode = status
+        prm.txOption = tx_option(headers)
+        self._require().answer(prm)
+        if status < 200:
+            self._emit(ResponseSent(at=datetime.now(UTC), status=status))
+
+    def _hangup(self, ended_by: EndedBy, status: int | None, headers: Headers, reason: str) -> None:
+        pj = engine.load()
+        if self._ending is None:
+            self._ending, self._end_reason = ended_by, reason
+        prm = pj.CallOpParam(True)
+        prm.statusCode = status or SipStatus.DECLINE
+        prm.txOption = tx_option(headers)
+        self._require().hangup(prm)
+
+    def _reinvite(self, *, hold: bool) -> None:
+        pj = engine.load()
+        prm = pj.CallOpParam(True)
+        if hold:
+            self._require().setHold(prm)
+        else:
+            prm.opt.flag = pj.PJSUA_CALL_UNHOLD
+            self._require().reinvite(prm)
+
+    def _require(self) -> Any:
+        if self._pj_call is None:
+            raise CallEnded("the call is over")
+        return self._pj_call
+
+    def _received_packets(self) -> int:
+        try:
+            packets = int(self._pj_call.getStreamStat(0).rtcp.rxStat.pkt)
+        except engine.load().Error:
+            return 0
+        if packets and not self._first_audio_seen:
+            self._first_audio_seen = True
+            self._emit(FirstAudioReceived(at=datetime.now(UTC)))
+        return packets
+
+    def _srtp_profile(self, stream: Any) -> str | None:
+        pj = engine.load()
+        return "SDES" if stream.proto & pj.PJMEDIA_TP_PROFILE_SRTP else None
+
+    def _on_disconnected(self, info: Any, prm: Any) -> None:
+        self._endpoint.forget(self)
+        remote_bye, cause = _reason_of(prm)
+        ended_by = self._ending
+        if ended_by is None:
+            cancelled = not self._confirmed and info.lastStatusCode == SipStatus.REQUEST_TERMINATED
+            ended_by = EndedBy.CALLER if remote_bye or cancelled or self.outbound else EndedBy.SYSTEM
+        event = CallDisconnected(
+            at=datetime.now(UTC),
+            ended_by=ended_by,
+            sip_status=info.lastStatusCode,
+            reason=self._end_reason or info.lastReason,
+            q850_cause=cause,
+            rtp=self._rtp.record(self._codec),
+        )
+        if self._port is not None:
+            self._port.close()
+        self._pj_call.release()
+        self._pj_call = None
+        self._endpoint.sip_thread.deliver(self._close, event)
+
+    def _emit(self, event: CallEvent) -> None:
+        self._endpoint.sip_thread.deliver(self._take, event)
+
+    # Back on the event loop
+
+    def _open_audio(self, port: FramePort) -> None:
+        if self.disconnected.done():
+            return
+        self.audio = CallAudio(port)
+        if self._on_audio is not None:
+            self._on_audio(self.audio)
+        self._endpoint.pump.add(self.audio)
+        if not self._media_ready.done():
+            self._media_ready.set_result(None)
+
+    def _close(self, event: CallDisconnected) -> None:
+        if self.audio is not None:
+            self._endpoint.pump.remove(self.audio)
+            self.audio.close()
+        if not self.disconnected.done():
+            self.disconnected.set_result(None)
+        self._take(event)
+
+    def _take(self, event: CallEvent) -> None:
+        if self._listener is None:
+            self._early_events.append(event)
+        else:
+            self._listener(event)
+
+
+def tx_option(headers: Headers) -> Any:
+    """Return pjsua2 transmit options that carry extra header fields."""
+    pj = engine.load()
+    option = pj.SipTxOption()
+    fields = pj.SipHeaderVector()
+    for name, value in headers:
+        field = pj.SipHeader()
+        field.hName, field.hValue = name, value
+        fields.append(field)
+    option.headers = fields
+    return option
+
+
+def _reason_of(prm: Any) -> tuple[bool, int | None]:
+    """Return whether a BYE of the peer ended the call, and the Q.850 cause of its Reason header (RFC 3326)."""
+    pj = engine.load()
+    if prm.e.type != pj.PJSIP_EVENT_TSX_STATE or prm.e.body.tsxState.type != pj.PJSIP_EVENT_RX_MSG:
+        return False, None
+    message = prm.e.body.tsxState.src.rdata.wholeMsg.encode("utf-8", "surrogateescape")
+    start_line, headers, _ = split_message(message)
+    return start_line.startswith("BYE "), q850_cause(headers.all("Reason"))
+
+
+_Q850 = re.compile(r"^\s*Q\.850\s*;(?:.*;)?\s*cause\s*=\s*(\d+)", re.IGNORECASE)
+
+
+def q850_cause(reasons: Iterable[str]) -> int | None:
+    """Return the ISDN cause of a `Reason: Q.850;cause=16` header, if there is one."""
+    for reason in reasons:
+        for part in reason.split(","):
+            if found := _Q850.match(part):
+                return int(found[1])
+    return None
+
+
+@functools.cache
+def pj_call_class() -> type:
+    """Return the pjsua2 call class whose callbacks lead to a `Dialog`; every callback is guarded."""
+    pj = engine.load()
+
+    class PjCall(pj.Call):  # type: ignore[misc]
+        """The pjsua2 object of one call; an exception in a callback would end the process."""
+
+        def __init__(self, dialog: Dialog, account: Any, call_id: int) -> None:
+            super().__init__(account, call_id)
+            self._dialog: Dialog | None = dialog
+
+        def _guarded(self, callback: Callable[..., None], *arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception:
+                log.exception("dialog.callback_failed", callback=callback.__name__)
+
+        def onCallState(self, prm: Any) -> None:
+            if self._dialog is not None:
+                self._guarded(self._dialog.on_state, prm)
+
+        def onCallMediaState(self, prm: Any) -> None:  # noqa: ARG002
+            if self._dialog is not None:
+                self._guarded(self._dialog.on_media_state)
+
+        def onDtmfDigit(self, prm: Any) -> None:
+            if self._dialog is not None:
+                self._guarded(self._dialog.on_dtmf, prm.digit, prm.method, prm.duration)
+
+        def onStreamDestroyed(self, prm: Any) -> None:
+            if self._dialog is not None:
+                self._guarded(self._dialog.on_stream_destroyed, prm.streamIdx)
+
+        def release(self) -> None:
+            """Cut the tie to the dialog, so that this object goes with its last reference."""
+            self._dialog = None
+
+    return PjCall

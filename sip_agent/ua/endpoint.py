@@ -1,0 +1,387 @@
+"""The SIP endpoint: transports, accounts, incoming INVITEs and outgoing calls on one pjsua2 library.
+
+An INVITE reaches the event loop as an `Offer`, undecided: on the native engine it is held in the invite
+gate and has cost nothing yet; on the light engine pjsua2 has already opened a call for it.
+"""
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from sip_agent.config import AccountSettings, Settings, SrtpMode
+from sip_agent.call import Offer
+from sip_agent.errors import SettingsError, StackRefusal
+from sip_agent.status import EndedBy, SipStatus, reason_phrase
+from sip_agent.ua import engine
+from sip_agent.ua.accounts import (
+    AccountState,
+    account_of,
+    add_credentials,
+    local_account_config,
+    open_account,
+    registered_account_config,
+)
+from sip_agent.ua.dialogs import Dialog, pj_call_class, tx_option
+from sip_agent.ua.pump import Pump
+from sip_agent.ua.sip_thread import SipThread
+
+log = structlog.get_logger()
+
+SPARE_CALLS = 16
+"""Call slots above `admission.max_calls`: calls that are just ending hold theirs a little longer."""
+
+SWEEP_S = 0.5
+"""How often RTP counters are looked at, for the first packet and for silence."""
+
+HELD_INVITES_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """One transport on one address; port 0 takes any free one."""
+
+    transport: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOffer:
+    """An INVITE held in the native gate."""
+
+    endpoint: "Endpoint"
+    held: Any
+    message: bytes
+    transport: str
+    source_host: str
+    source_port: int
+    received_at: datetime
+
+    async def reject(self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True) -> None:
+        """See `Offer`."""
+        phrase = reason_phrase(status)
+        await self.endpoint.sip_thread.run(
+            "reject", lambda: self.held.reject(status, phrase, list(headers), stateful)
+        )
+
+    async def accept(self) -> Dialog:
+        """See `Offer`."""
+        return await self.endpoint.sip_thread.run("accept", lambda: self.endpoint.pass_on(self.held))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedOffer:
+    """An INVITE for which pjsua2 has already opened a call (light engine)."""
+
+    endpoint: "Endpoint"
+    dialog: Dialog
+    pj_call: Any
+    message: bytes
+    transport: str
+    source_host: str
+    source_port: int
+    received_at: datetime
+
+    async def reject(self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True) -> None:  # noqa: ARG002
+        """See `Offer`; the response is always stateful here."""
+        await self.dialog.terminate(EndedBy.AGENT, status, headers)
+
+    async def accept(self) -> Dialog:
+        """See `Offer`."""
+        return self.dialog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """As whom to call: the From URI, and credentials for a challenge."""
+
+    uri: str = ""
+    username: str = ""
+    password: str = ""
+    proxy: str = ""
+
+
+class Endpoint:
+    """One pjsua2 library with everything on it; made, used and closed on the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bindings: Sequence[Binding],
+        *,
+        accounts: Sequence[AccountSettings] = (),
+        max_calls: int,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.sample_rate_hz = settings.media.sample_rate_hz
+        self.cushion_ms = settings.media.playout_cushion_ms
+        self.bye_timeout_s = 5.0
+        self.pump = Pump(self.loop)
+        self.sip_thread = SipThread(self.loop, self._poll)
+        self.account_states = [AccountState(name=item.name, username=item.username) for item in accounts]
+        self.bound: list[Binding] = []
+        self._settings = settings
+        self._bindings = tuple(bindings)
+        self._account_settings = tuple(accounts)
+        self._max_calls = max_calls
+        self._on_offer: Callable[[Offer], None] | None = None
+        self._accounts: list[Any] = []
+        self._dialogs: dict[Dialog, Any] = {}
+        self._gate: Any = None
+        self._clock: Any = None
+        self._passed: Dialog | None = None
+        self._next_sweep = 0.0
+        self._rtp_timeout_s = settings.media.rtp_timeout.total_seconds()
+
+    async def start(self, on_offer: Callable[[Offer], None] | None = None) -> None:
+        """Open the transports and accounts; `on_offer` gets every INVITE, on the event loop.
+
+        Raises SettingsError naming what cannot be opened.
+        """
+        engine.select(self._settings.media.engine)
+        self._on_offer = on_offer
+        await self.sip_thread.start(self._set_up, self._tear_down)
+        self.pump.start(self._clock)
+
+    async def hang_up_all(self, reason: str, grace_s: float = 5.0) -> None:
+        """End every call, and wait up to `grace_s` until the peers have agreed."""
+        await self.sip_thread.run(
+            "hang up", lambda: [dialog.end_by_system(reason) for dialog in tuple(self._dialogs)]
+        )
+        if over := [dialog.disconnected for dialog in tuple(self._dialogs)]:
+            await asyncio.wait(over, timeout=grace_s)
+
+    async def stop(self) -> None:
+        """Close the library; calls that are left are cut off."""
+        self.pump.stop()
+        await self.sip_thread.stop()
+
+    async def place_call(self, uri: str, caller: Caller, headers: Sequence[tuple[str, str]] = ()) -> Dialog:
+        """Send an INVITE to `uri`; the dialog reports how it goes.
+
+        Raises UserAgentError if the URI or the transport is not usable.
+        """
+        return await self.sip_thread.run("call", functools.partial(self._place_call, uri, caller, headers))
+
+    def account_for(self, source_host: str, user: str) -> str | None:
+        """Return the name of the account through which a call came, if any."""
+        return account_of(self.account_states, source_host, user)
+
+    # The SIP thread's side
+
+    def account_config(self, media_host: str) -> Any:
+        """Return what all accounts share: media, timers, PRACK."""
+        pj = engine.load()
+        settings = self._settings
+        config = pj.AccountConfig()
+        media = config.mediaConfig
+        first, last = settings.media.rtp_ports
+        media.transportConfig.port = first
+        media.transportConfig.portRange = last - first
+        media.transportConfig.boundAddress = "" if media_host in {"0.0.0.0", "::"} else media_host  # noqa: S104
+        public = settings.media.public_address or settings.sip.public_address
+        media.transportConfig.publicAddress = public
+        media.ipv6Use = pj.PJSUA_IPV6_ENABLED if ":" in media_host else pj.PJSUA_IPV6_DISABLED
+        media.srtpUse = {
+            SrtpMode.OFF: pj.PJMEDIA_SRTP_DISABLED,
+            SrtpMode.OPTIONAL: pj.PJMEDIA_SRTP_OPTIONAL,
+            SrtpMode.MANDATORY: pj.PJMEDIA_SRTP_MANDATORY,
+        }[settings.media.srtp]
+        media.srtpSecureSignaling = 0
+        config.callConfig.timerUse = (
+            pj.PJSUA_SIP_TIMER_OPTIONAL if settings.sip.session_timers else pj.PJSUA_SIP_TIMER_INACTIVE
+        )
+        config.callConfig.prackUse = pj.PJSUA_100REL_OPTIONAL
+        config.natConfig.contactRewriteUse = 1
+        config.natConfig.sdpNatRewriteUse = 0
+        config.natConfig.iceEnabled = False
+        return config
+
+    def pass_on(self, held: Any) -> Dialog:
+        """Let pjsua2 have a held INVITE, and return the dialog it opened."""
+        self._passed = None
+        status = held.pass_on()
+        if self._passed is None:
+            status = status or SipStatus.SERVER_INTERNAL_ERROR
+            raise StackRefusal(status, f"the SIP stack refused the INVITE: {reason_phrase(status)}")
+        return self._passed
+
+    def forget(self, dialog: Dialog) -> None:
+        """Drop the pjsua2 object of a dialog that is over."""
+        self._dialogs.pop(dialog, None)
+
+    def _set_up(self, library: Any) -> None:
+        pj = engine.load()
+        library.libInit(self._library_config())
+        if engine.is_native():
+            self._gate = pj.InviteGate(HELD_INVITES_MAX, self._settings.sip.rewrite_contact)
+        self._enable_codecs(library)
+        identifiers = [self._open_transport(library, binding) for binding in self._bindings]
+        library.libStart()
+        if engine.is_native():
+            self._clock = pj.BridgeClock()
+            self._clock.start()
+        else:
+            library.audDevManager().setNullDev()
+        for binding, identifier in zip(self.bound, identifiers, strict=True):
+            host = f"[{binding.host}]" if ":" in binding.host else binding.host
+            config = local_account_config(self, f"sip:agent@{host}", identifier, binding.host)
+            self._accounts.append(open_account(config, self._on_incoming))
+        for settings, state in zip(self._account_settings, self.account_states, strict=True):
+            config = registered_account_config(self, settings)
+            self._accounts.append(open_account(config, self._on_incoming, state))
+
+    def _library_config(self) -> Any:
+        pj = engine.load()
+        info = engine.describe_engine()
+        config = pj.EpConfig()
+        config.logConfig.level = config.logConfig.consoleLevel = 1
+        config.logConfig.msgLogging = 0
+        config.uaConfig.maxCalls = min(info.max_calls, self._max_calls + SPARE_CALLS)
+        config.uaConfig.threadCnt = 0
+        config.uaConfig.mainThreadOnly = True
+        config.uaConfig.userAgent = self._settings.sip.user_agent
+        media = config.medConfig
+        media.clockRate = media.sndClockRate = self.sample_rate_hz
+        media.channelCount = 1
+        media.audioFramePtime = media.ptime = 20
+        media.quality = 4
+        media.noVad = True
+        media.ecTailLen = 0
+        media.maxMediaPorts = 2 * (config.uaConfig.maxCalls + 2)
+        return config
+
+    def _enable_codecs(self, library: Any) -> None:
+        wanted = self._settings.media.codecs
+        offered = {codec.codecId.partition("/")[0].lower(): codec.codecId for codec in reversed(library.codecEnum2())}
+        for codec in library.codecEnum2():
+            library.codecSetPriority(codec.codecId, 0)
+        for rank, name in enumerate(wanted):
+            if identifier := offered.get(name.lower()):
+                library.codecSetPriority(identifier, 254 - rank)
+            else:
+                log.warning("endpoint.codec_missing", codec=name, hint="the engine does not carry it")
+
+    def _open_transport(self, library: Any, binding: Binding) -> int:
+        pj = engine.load()
+        settings = self._settings.sip
+        config = pj.TransportConfig()
+        config.port = binding.port
+        config.boundAddress = binding.host
+        config.publicAddress = settings.public_address
+        if binding.transport == "TLS":
+            config.tlsConfig.certFile = str(settings.tls.certificate)
+            config.tlsConfig.privKeyFile = str(settings.tls.private_key)
+            config.tlsConfig.method = pj.PJSIP_SSL_UNSPECIFIED_METHOD
+        kind = getattr(pj, f"PJSIP_TRANSPORT_{binding.transport}{'6' if ':' in binding.host else ''}")
+        try:
+            identifier = library.transportCreate(kind, config)
+        except pj.Error as error:
+            raise SettingsError(
+                f"sip.bind: {binding.transport} on {binding.host} port {binding.port} cannot be opened: {error.reason}"
+                " (is another program using the port? set sip.udp_port, sip.tcp_port or sip.tls_port)"
+            ) from error
+        address = library.transportGetInfo(identifier).localAddress
+        port = int(address.rpartition(":")[2])
+        self.bound.append(Binding(transport=binding.transport, host=binding.host, port=port or binding.port))
+        return int(identifier)
+
+    def _poll(self) -> None:
+        if self._gate is not None:
+            while (held := self._gate.take()) is not None:
+                self._offer_held(held)
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_S
+            for dialog in tuple(self._dialogs):
+                dialog.check_rtp(now, self._rtp_timeout_s)
+
+    def _offer_held(self, held: Any) -> None:
+        offer = HeldOffer(
+            endpoint=self,
+            held=held,
+            message=held.message,
+            transport=held.transport,
+            source_host=held.source_host,
+            source_port=held.source_port,
+            received_at=datetime.now(UTC),
+        )
+        if self._on_offer is None:
+            held.reject(SipStatus.TEMPORARILY_UNAVAILABLE, "Temporarily Unavailable", [], False)
+        else:
+            self.sip_thread.deliver(self._on_offer, offer)
+
+    def _on_incoming(self, account: Any, call_id: int, rdata: Any) -> None:
+        dialog = self._open_dialog(account, call_id, outbound=False)
+        if engine.is_native():
+            self._passed = dialog
+            return
+        host, _, port = rdata.srcAddress.rpartition(":")
+        offer = OpenedOffer(
+            endpoint=self,
+            dialog=dialog,
+            pj_call=self._dialogs[dialog],
+            message=rdata.wholeMsg.encode("utf-8", "surrogateescape"),
+            transport=_transport_of(rdata),
+            source_host=host.strip("[]"),
+            source_port=int(port or 0),
+            received_at=datetime.now(UTC),
+        )
+        if self._on_offer is None:
+            dialog.end_by_system("no calls are taken")
+        else:
+            self.sip_thread.deliver(self._on_offer, offer)
+
+    def _open_dialog(self, account: Any, call_id: int, *, outbound: bool) -> Dialog:
+        dialog = Dialog(self, outbound=outbound)
+        pj_call = pj_call_class()(dialog, account, call_id)
+        dialog.adopt(pj_call)
+        self._dialogs[dialog] = pj_call
+        return dialog
+
+    def _place_call(self, uri: str, caller: Caller, headers: Sequence[tuple[str, str]]) -> Dialog:
+        pj = engine.load()
+        binding = self.bound[0]
+        config = self.account_config(binding.host)
+        host = f"[{binding.host}]" if ":" in binding.host else binding.host
+        config.idUri = caller.uri or f"sip:caller@{host}"
+        if caller.username:
+            add_credentials(config, caller.username, caller.password)
+        if caller.proxy:
+            config.sipConfig.proxies = pj.StringVector([caller.proxy])
+        account = open_account(config, self._on_incoming)
+        self._accounts.append(account)
+        dialog = self._open_dialog(account, pj.PJSUA_INVALID_ID, outbound=True)
+        prm = pj.CallOpParam(True)
+        prm.opt.videoCount = 0
+        prm.txOption = tx_option(headers)
+        try:
+            self._dialogs[dialog].makeCall(uri, prm)
+        except pj.Error:
+            self._dialogs.pop(dialog).release()
+            raise
+        return dialog
+
+    def _tear_down(self, library: Any) -> None:
+        if self._clock is not None:
+            self._clock.stop()
+        library.hangupAllCalls()
+        for pj_call in self._dialogs.values():
+            pj_call.release()
+        self._dialogs.clear()
+        for account in self._accounts:
+            account.shutdown()
+        self._accounts.clear()
+        self._gate = self._clock = None
+
+
+def _transport_of(rdata: Any) -> str:
+    """Return UDP, TCP or TLS from the top Via of a received request."""
+    line = rdata.wholeMsg.upper().partition("SIP/2.0/")[2]
+    return line[:3] if line[:3] in {"UDP", "TCP", "TLS"} else "UDP"
