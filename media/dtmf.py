@@ -130,30 +130,29 @@ class _Spectra:
 
     def __init__(self, sample_rate_hz: int, hop: int) -> None:
         turns = 2 * math.pi * np.array(LOW_HZ + HIGH_HZ) / sample_rate_hz
-        self._filters = np.exp(-1j * turns[:, np.newaxis] * np.arange(hop))
+        angles = turns[:, np.newaxis] * np.arange(hop)
+        self._filters = np.concatenate((np.cos(angles), -np.sin(angles)))
         self._advance = np.exp(-1j * turns * hop)
         self._hop = hop
         self._hop_seconds = hop / sample_rate_hz
-        # The power of a hop whose tones are both at the weakest level, in the units of a dot product.
         self._min_tone = (FULL_SCALE * 10 ** (_MIN_LEVEL_DBOV / 20)) ** 2
-        self._silent = np.zeros(len(turns), dtype=np.complex128)
-        self._sums = [self._silent] * _HOPS
+        self._hops = [np.zeros(hop)] * _HOPS
         self._powers = [0.0] * _HOPS
 
     def take(self, hop: npt.NDArray[np.float64]) -> None:
         """Move on by one hop."""
-        power = float(hop.dot(hop)) / self._hop
-        loud = power >= self._min_tone
-        self._powers = [*self._powers[1:], power]
-        self._sums = [*self._sums[1:], self._filters @ hop if loud else self._silent]
+        self._hops = [*self._hops[1:], hop]
+        self._powers = [*self._powers[1:], float(hop.dot(hop)) / self._hop]
 
     def digit(self) -> str:
         """Return the digit that fills all three hops, or ""."""
         weakest, strongest = min(self._powers), max(self._powers)
         if weakest < self._min_tone or strongest > weakest * 10 ** (_STEADY_DB / 10):
             return ""
-        before = self._sums[0] + self._sums[1] * self._advance
-        after = self._sums[1] + self._sums[2] * self._advance
+        sums = self._filters @ np.stack(self._hops, axis=1)
+        first, middle, last = (sums[:8] + 1j * sums[8:]).T
+        before = first + middle * self._advance
+        after = middle + last * self._advance
         strength = np.abs(after)
         low, high = int(strength[:4].argmax()), 4 + int(strength[4:].argmax())
         tones = [self._tone_power(index, before[index], after[index]) for index in (low, high)]

@@ -57,9 +57,11 @@ def to_float32(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
 
 def to_int16(samples: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> npt.NDArray[np.int16]:
     """Scale float samples of any shape to int16: ±1.0 is full scale, anything louder is clipped, NaN is 0."""
-    scaled = np.asarray(samples * _FULL_SCALE, dtype=np.float64)
-    clipped = np.clip(np.rint(np.nan_to_num(scaled)), -32768, 32767)
-    return np.asarray(clipped, dtype=np.int16)
+    scaled = np.asarray(samples * _FULL_SCALE)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -32768, 32767, out=scaled)
+    np.nan_to_num(scaled, copy=False)
+    return scaled.astype(np.int16)
 
 
 def mix_down(samples: npt.NDArray[_Sample]) -> npt.NDArray[_Sample]:

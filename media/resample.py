@@ -1,9 +1,12 @@
-"""Sample rate conversion, by libsoxr: band-limited, so that nothing aliases."""
+"""Sample rate conversion, by libsoxr: band-limited, so that nothing aliases.
 
-import numpy as np
+The samples pass libsoxr as floats. Given int16 it would dither them with noise of its own: no two results
+would be the same, and silence would not stay silent.
+"""
+
 import soxr
 
-from media.frames import Samples
+from media.frames import Samples, to_float32, to_int16
 
 
 def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
@@ -16,7 +19,7 @@ def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
     mono = _as_mono(samples)
     if from_hz == to_hz or not len(mono):
         return mono
-    return np.asarray(soxr.resample(mono, from_hz, to_hz), dtype=np.int16)
+    return to_int16(soxr.resample(to_float32(mono), from_hz, to_hz))
 
 
 class StreamResampler:
@@ -28,7 +31,7 @@ class StreamResampler:
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         _check_rates(from_hz, to_hz)
-        self._stream = None if from_hz == to_hz else soxr.ResampleStream(from_hz, to_hz, 1, dtype="int16")
+        self._stream = None if from_hz == to_hz else soxr.ResampleStream(from_hz, to_hz, 1)
 
     def process(self, samples: Samples, *, last: bool = False) -> Samples:
         """Take the next samples, shape `(samples,)`, int16, and return those that are ready.
@@ -37,8 +40,7 @@ class StreamResampler:
         """
         if self._stream is None:
             return samples
-        piece = np.ascontiguousarray(samples, dtype=np.int16)
-        return np.asarray(self._stream.resample_chunk(piece, last=last), dtype=np.int16)
+        return to_int16(self._stream.resample_chunk(to_float32(samples), last=last))
 
 
 def _check_rates(*rates_hz: int) -> None:
@@ -50,4 +52,4 @@ def _check_rates(*rates_hz: int) -> None:
 def _as_mono(samples: Samples) -> Samples:
     if samples.size != max(samples.shape, default=1):
         raise ValueError(f"resampling takes one channel, not samples of the shape {samples.shape}")
-    return np.ascontiguousarray(samples.reshape(-1), dtype=np.int16)
+    return samples.reshape(-1)

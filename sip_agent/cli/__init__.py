@@ -41,7 +41,7 @@ def sip_agent(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """The self-hosted SIP agent on the receiving end of voice-agent tests."""
+    """Answer the test calls of a voice-agent platform, and join them to their test runs."""
     from sip_agent.config import LogFormat, LogLevel
     from sip_agent.log import configure_logging
 

@@ -1,6 +1,6 @@
 """`sip-agent config`: are the settings right, and which are in force."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from sip_agent.errors import SettingsError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from sip_agent.config import Settings
+    from sip_agent.config import SettingDescription, Settings
 
 ConfigOption = Annotated[
     Path | None,
@@ -48,7 +48,7 @@ def show(
     config: ConfigOption = None,
     *,
     defaults: Annotated[
-        bool, typer.Option(help="Show every setting with its default and its purpose instead.")
+        bool, typer.Option(help="Print a settings file with every default and its purpose instead.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -133,21 +133,24 @@ def _as_json(value: Any) -> Any:
     from pydantic import SecretStr
 
     from sip_agent.config import format_duration
+    from sip_agent.log import MASK
 
     match value:
         case None:
-            return ""
+            plain: Any = ""
         case timedelta():
-            return format_duration(value)
+            plain = format_duration(value)
         case SecretStr():
-            return "***" if value.get_secret_value() else ""
+            plain = MASK if value.get_secret_value() else ""
         case Path():
-            return str(value)
+            plain = str(value)
         case dict():
-            return {key: _as_json(item) for key, item in value.items()}
+            plain = {key: _as_json(item) for key, item in value.items()}
         case tuple() | list():
-            return [_as_json(item) for item in value]
-    return value
+            plain = [_as_json(item) for item in value]
+        case _:
+            plain = value
+    return plain
 
 
 def _show_defaults(*, json: bool) -> None:
@@ -159,7 +162,21 @@ def _show_defaults(*, json: bool) -> None:
     if json:
         print_json([asdict(description) for description in descriptions])
         return
-    table = Table("Setting", "Default", "Type", "Purpose", box=None)
+    for line in _settings_file(descriptions):
+        print(line)
+
+
+def _settings_file(descriptions: "Sequence[SettingDescription]") -> Iterator[str]:
+    """Write a settings file that says what holds without one; lists of tables are commented out."""
+    last_table = ""
     for item in descriptions:
-        table.add_row(escape(item.key), escape(item.default), escape(item.type), escape(item.description))
-    console.print(table)
+        table, _, name = item.key.rpartition(".")
+        repeated = table.endswith("[]") or "[]." in table or "NAME" in table
+        mark = "# " if repeated else ""
+        outer, _, inner = table.partition("[].")
+        header = f"[[{outer.removesuffix('[]')}]]" if "[]" in table else f"[{table}]"
+        if header != last_table:
+            yield from ("", f"{mark}{header}")
+            last_table = header
+        key = f"{inner}.{name}" if inner else name
+        yield f"{mark}{key} = {item.default or '...'}  # {item.description}"

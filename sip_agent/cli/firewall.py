@@ -1,4 +1,4 @@
-"""`sip-agent firewall`: rules that let the allow-list in to the SIP ports and the RTP range, and nobody else."""
+"""`sip-agent firewall`: rules that let the allow-list, and nobody else, in to the SIP and RTP ports."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,10 @@ class Opening:
     v4: tuple[IPv4Network, ...]
     v6: tuple[IPv6Network, ...]
     notes: tuple[str, ...]
+
+    def by_protocol(self) -> Iterator[tuple[str, tuple[tuple[int, int], ...]]]:
+        """Yield each protocol that has ports, with them."""
+        yield from (item for item in (("udp", self.udp), ("tcp", self.tcp)) if item[1])
 
 
 @app.command()
@@ -74,7 +78,7 @@ def opening(settings: "Settings") -> Opening:
     sip = settings.sip
     networks = AddressAllowList.parse(settings.admission.allow).networks or (EVERYONE_V4, EVERYONE_V6)
     return Opening(
-        udp=tuple((port, port) for port in (sip.udp_port,) if port) + (settings.media.rtp_ports,),
+        udp=(*((port, port) for port in (sip.udp_port,) if port), settings.media.rtp_ports),
         tcp=tuple((port, port) for port in (sip.tcp_port, sip.tls_port) if port),
         v4=tuple(collapse_addresses(network for network in networks if isinstance(network, IPv4Network))),
         v6=tuple(collapse_addresses(network for network in networks if isinstance(network, IPv6Network))),
@@ -99,7 +103,7 @@ def _notes(settings: "Settings") -> Iterator[str]:
     else:
         yield "RTP may come from other addresses than SIP: the allow-list has to name both"
     if all(ip_address(address).is_loopback for address in settings.sip.bind):
-        yield "sip.bind is loopback: nobody outside this machine reaches the agent, whatever the firewall says"
+        yield "sip.bind is loopback: nobody outside reaches the agent, whatever the firewall says"
 
 
 def _nftables(rules: Opening) -> Iterator[str]:
@@ -121,9 +125,8 @@ def _nftables(rules: Opening) -> Iterator[str]:
     yield from ("        counter drop", "    }", "    chain input {")
     yield "        type filter hook input priority filter - 5; policy accept;"
     yield '        iifname "lo" accept'
-    for protocol, ports in (("udp", rules.udp), ("tcp", rules.tcp)):
-        if ports:
-            yield f"        {protocol} dport {{ {', '.join(_range(*item, '-') for item in ports)} }} jump callers"
+    for protocol, ports in rules.by_protocol():
+        yield f"        {protocol} dport {{ {', '.join(_span(*item, '-') for item in ports)} }} jump callers"
     yield from ("    }", "}")
 
 
@@ -144,22 +147,20 @@ def _iptables(rules: Opening) -> Iterator[str]:
         yield f"{command} -A SIP-AGENT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
         yield from (f"{command} -A SIP-AGENT -s {network} -j ACCEPT" for network in networks)
         yield f"{command} -A SIP-AGENT -j DROP"
-        for protocol, ports in (("udp", rules.udp), ("tcp", rules.tcp)):
-            if ports:
-                listed = ",".join(_range(*item, ":") for item in ports)
-                jump = f"INPUT -p {protocol} -m multiport --dports {listed} -j SIP-AGENT"
-                yield f"{command} -C {jump} 2>/dev/null || {command} -I {jump}"
+        for protocol, ports in rules.by_protocol():
+            listed = ",".join(_span(*item, ":") for item in ports)
+            jump = f"INPUT -p {protocol} -m multiport --dports {listed} -j SIP-AGENT"
+            yield f"{command} -C {jump} 2>/dev/null || {command} -I {jump}"
 
 
 def _ufw(rules: Opening) -> Iterator[str]:
     yield from (f"# {note}" for note in rules.notes)
     for network in (*rules.v4, *rules.v6):
-        for protocol, ports in (("udp", rules.udp), ("tcp", rules.tcp)):
+        for protocol, ports in rules.by_protocol():
             for item in ports:
-                yield (
-                    f"ufw allow proto {protocol} from {network} to any port {_range(*item, ':')} comment sip-agent"
-                )
+                target = f"to any port {_span(*item, ':')}"
+                yield f"ufw allow proto {protocol} from {network} {target} comment sip-agent"
 
 
-def _range(first: int, last: int, separator: str) -> str:
+def _span(first: int, last: int, separator: str) -> str:
     return str(first) if first == last else f"{first}{separator}{last}"

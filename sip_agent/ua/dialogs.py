@@ -153,7 +153,8 @@ class Dialog:
     def on_media_state(self) -> None:
         """Connect the call's stream with its port, and say what was agreed (pjsua2 `onCallMediaState`)."""
         pj = engine.load()
-        for media in self._pj_call.getInfo().media:
+        info = self._pj_call.getInfo()  # held: SWIG's parts do not keep the whole alive
+        for media in info.media:
             if media.type != pj.PJMEDIA_TYPE_AUDIO or media.status == pj.PJSUA_CALL_MEDIA_NONE:
                 continue
             if media.status == pj.PJSUA_CALL_MEDIA_ERROR:
@@ -227,7 +228,8 @@ class Dialog:
 
     def _received_packets(self) -> int:
         try:
-            packets = int(self._pj_call.getStreamStat(0).rtcp.rxStat.pkt)
+            statistics = self._pj_call.getStreamStat(0)
+            packets = int(statistics.rtcp.rxStat.pkt)
         except engine.load().Error:
             return 0
         if packets and not self._first_audio_seen:
