@@ -60,7 +60,7 @@ def to_int16(samples: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> npt.
     scaled = np.asarray(samples * _FULL_SCALE)
     np.rint(scaled, out=scaled)
     np.clip(scaled, -32768, 32767, out=scaled)
-    np.nan_to_num(scaled, copy=False)
+    scaled[np.isnan(scaled)] = 0
     return scaled.astype(np.int16)
 
 

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from typing import Self
 
 import structlog
 
@@ -44,7 +45,7 @@ class Agent:
         self._resources = AsyncExitStack()
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "Agent":
+    async def __aenter__(self) -> Self:
         try:
             await self._start()
         except BaseException:
@@ -68,9 +69,7 @@ class Agent:
         if settings.media.record:
             recordings = RecordingWriter(settings.media.recordings_dir, settings.media.sample_rate_hz)
             self._resources.push_async_callback(recordings.stop)
-        self.endpoint = Endpoint(
-            settings, bindings_of(settings), accounts=settings.accounts, max_calls=max_calls
-        )
+        self.endpoint = Endpoint(settings, bindings_of(settings), accounts=settings.accounts, max_calls=max_calls)
         profile = _profile(settings)
         self.flow = CallFlow(
             FlowParts(
@@ -176,6 +175,4 @@ def _profile(settings: Settings) -> CorrelationProfile:
 def _secret_headers(settings: Settings, profile: CorrelationProfile) -> SecretHeaders:
     headers = settings.headers
     salt = headers.fingerprint_salt.get_secret_value().encode() or secrets.token_bytes(32)
-    return SecretHeaders(
-        patterns=headers.secret if headers.fingerprint else (), salt=salt, exempt=profile.header_names
-    )
+    return SecretHeaders(patterns=headers.secret if headers.fingerprint else (), salt=salt, exempt=profile.header_names)

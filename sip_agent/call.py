@@ -19,7 +19,7 @@ from sip_agent.events import (
     DtmfReceived,
     FirstAudioReceived,
     MediaChanged,
-    ResponseSent,
+    Responded,
 )
 from sip_agent.headers import CorrelationIds
 from sip_agent.invite import Invite
@@ -48,9 +48,7 @@ class Dialog(Protocol):
     ) -> None:
         """Report every event to `listener`, and to `on_audio` when sound opens; both on the event loop."""
 
-    async def respond(
-        self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False
-    ) -> None:
+    async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
         """Send a provisional response or the 200; with media, returns when sound can flow."""
 
     async def terminate(
@@ -82,9 +80,7 @@ class Offer(Protocol):
     source_port: int
     received_at: datetime
 
-    async def reject(
-        self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True
-    ) -> None:
+    async def reject(self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True) -> None:
         """Refuse the call; a stateless response is not remembered for retransmissions (RFC 3261 §8.2.7)."""
 
     async def accept(self) -> Dialog:
@@ -107,8 +103,9 @@ class Transcript:
 class Call:
     """One call, inbound or outbound, in the hands of its handler.
 
-    `invite` has the request as received, `ids` its correlation ids, `options` the route's options, and
-    `headers` every `X-` header in clear. All sound is int16 mono at `sample_rate_hz`.
+    `invite` has the request as received, `ids` its correlation ids, `options` the route's options, `headers`
+    every `X-` header in clear, `statuses` the responses to the INVITE so far. All sound is int16 mono at
+    `sample_rate_hz`.
     """
 
     def __init__(
@@ -131,6 +128,7 @@ class Call:
         self.headers = invite.headers.extensions()
         self.log = structlog.get_logger().bind(call_uuid=record.call_uuid, run_id=ids.run_id)
         self.disconnected: asyncio.Future[CallDisconnected] = loop.create_future()
+        self.statuses: list[int] = []
         self._dialog = dialog
         self._digits: asyncio.Queue[str | None] = asyncio.Queue()
         self._on_hold = False
@@ -203,7 +201,12 @@ class Call:
         self._digits.put_nowait(None)
 
     async def gather(
-        self, *, max_digits: int = 32, terminator: str = "#", timeout_s: float = 10.0, digit_timeout_s: float = 4.0
+        self,
+        *,
+        max_digits: int = 32,
+        terminator: str = "#",
+        timeout_s: float = 10.0,
+        digit_timeout_s: float = 4.0,
     ) -> str:
         """Collect DTMF digits until `terminator` (not returned), `max_digits`, or silence.
 
@@ -257,7 +260,8 @@ class Call:
         """Take a fact from the user agent into the record and let whoever waits for it know."""
         record = self.record
         match event:
-            case ResponseSent(at=at, status=status):
+            case Responded(at=at, status=status):
+                self.statuses.append(status)
                 if status in {SipStatus.RINGING, SipStatus.SESSION_PROGRESS} and record.ringing_at is None:
                     record.ringing_at = at
                     record.ringing_delay_ms = milliseconds_between(record.invite_received_at, at)
@@ -310,9 +314,7 @@ class Call:
         if audio is None:
             if self.ended:
                 raise CallEnded(f"{operation}: the call is over")
-            raise UserAgentError(
-                operation, "no sound flows yet: await call.answer() or call.progress() first"
-            )
+            raise UserAgentError(operation, "no sound flows yet: await call.answer() or call.progress() first")
         return audio
 
 

@@ -36,8 +36,13 @@ CHALLENGE_EXPIRES = timedelta(seconds=32)
 CHALLENGES_MAX = 10_000
 """Challenged INVITEs that are remembered; beyond it the oldest counts as refused."""
 
+
 class Challenged(CallRejected):
-    """The caller is asked to authenticate, or to do so anew: no refusal yet."""
+    """The caller is asked to authenticate, or, if its credentials were wrong, to do so again."""
+
+    def __init__(self, headers: tuple[tuple[str, str], ...], reason: str, *, failed: bool = False) -> None:
+        super().__init__(SipStatus.UNAUTHORIZED, f"authentication: {reason}", headers=headers)
+        self.failed = failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +91,7 @@ class CallFlow:
             dialog = await offer.accept()
             await self._converse(dialog, invite, ids, route, record)
         except Challenged as challenge:
-            self._challenged[invite.call_id, invite.from_tag] = record
-            await self._reply(offer, challenge, stateful=False)
-            await self._forget_oldest_challenge()
+            await self._challenge(offer, invite, record, challenge)
         except CallRejected as rejection:
             await self._refuse(offer, record, rejection)
         except Exception as error:
@@ -166,11 +169,7 @@ class CallFlow:
             return None
         now = time.monotonic()
         if failures.is_flooding(invite.source_host, now):
-            raise CallRejected(
-                SipStatus.UNAUTHORIZED,
-                "authentication: too many failures of this source",
-                headers=authenticator.challenge(now),
-            )
+            raise Challenged(authenticator.challenge(now), "too many failures of this source", failed=True)
         result = authenticator.verify(
             invite.headers.all("Authorization"),
             method="INVITE",
@@ -180,12 +179,10 @@ class CallFlow:
         )
         if isinstance(result, Authenticated):
             return result.user
-        reason = f"authentication: {result.reason}"
-        challenge = authenticator.challenge(now, stale=result.stale)
-        if result.stale or result.reason is RefusalReason.NO_CREDENTIALS:
-            raise Challenged(SipStatus.UNAUTHORIZED, reason, headers=challenge)
-        failures.failed(invite.source_host, now)
-        raise CallRejected(SipStatus.UNAUTHORIZED, reason, headers=challenge)
+        failed = result.reason is not RefusalReason.NO_CREDENTIALS and not result.stale
+        if failed:
+            failures.failed(invite.source_host, now)
+        raise Challenged(authenticator.challenge(now, stale=result.stale), result.reason, failed=failed)
 
     def _correlate(self, invite: Invite, record: CallRecord) -> CorrelationIds:
         ids = correlate(invite.headers, self._parts.profile)
@@ -204,6 +201,7 @@ class CallFlow:
         return ids
 
     async def _begin(self, record: CallRecord) -> None:
+        record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
         try:
             await self._parts.store.begin(record)
         except StoreError as error:
@@ -231,9 +229,7 @@ class CallFlow:
         self.active[record.call_uuid] = call
         try:
             dialog.listen(call.note, on_audio)
-            verdict = await hold_conversation(
-                route.build(), call, dialog, max_duration_s=self._parts.max_duration_s
-            )
+            verdict = await hold_conversation(route.build(), call, dialog, max_duration_s=self._parts.max_duration_s)
             if recording is not None:
                 record.recording = await recording.close()
         finally:
@@ -245,15 +241,20 @@ class CallFlow:
 
     async def _refuse(self, offer: Offer, record: CallRecord, rejection: CallRejected) -> None:
         """Send a refusal, and record it."""
-        treatment = self._parts.refusals.note(offer.source_host, offer.received_at)
         if not isinstance(rejection, StackRefusal):
-            await self._reply(offer, rejection, stateful=treatment.record)
+            await self._reply(offer, rejection, stateful=True)
+        await self._record_refusal(record, offer.source_host, rejection)
+
+    async def _record_refusal(self, record: CallRecord, source: str, rejection: CallRejected) -> None:
+        """Record a refusal: singly, or, beyond the source's share of this hour, in its summary."""
+        treatment = self._parts.refusals.note(source, datetime.now(UTC))
+        _refuse(record, rejection.status, rejection.reason)
         if treatment.record:
-            await self._finish(_refused(record, rejection.status, rejection.reason))
+            await self._finish(record)
         elif treatment.log:
             log.warning(
                 "call.refusals_summarised",
-                source=offer.source_host,
+                source=source,
                 hint="further refusals of this source are counted in one record for the hour",
             )
 
@@ -273,17 +274,22 @@ class CallFlow:
         except SipAgentError as error:
             log.warning("call.refusal_not_sent", status=rejection.status, error=str(error))
 
-    async def _forget_oldest_challenge(self) -> None:
+    async def _challenge(self, offer: Offer, invite: Invite, record: CallRecord, challenge: Challenged) -> None:
+        """Send a challenge and keep the record for its answer; with wrong credentials it is a refusal too.
+
+        Whoever tries several passwords in one call has one record, which says how the last try went.
+        """
+        await self._reply(offer, challenge, stateful=False)
+        self._challenged[invite.call_id, invite.from_tag] = record
+        if challenge.failed and record.outcome is None:
+            await self._record_refusal(record, offer.source_host, challenge)
         if len(self._challenged) > CHALLENGES_MAX:
             await self._record_unanswered(self._challenged.pop(next(iter(self._challenged))))
 
     async def _record_unanswered(self, record: CallRecord) -> None:
-        now = datetime.now(UTC)
-        host = record.source_address.rpartition(":")[0]
-        if self._parts.refusals.note(host, now).record:
-            await self._finish(
-                _refused(record, SipStatus.UNAUTHORIZED, "the challenge was not answered")
-            )
+        if record.outcome is None:
+            unanswered = CallRejected(SipStatus.UNAUTHORIZED, "the challenge was not answered")
+            await self._record_refusal(record, record.source_address.rpartition(":")[0], unanswered)
 
     async def _record_summaries(self, summaries: list[RefusalSummary]) -> None:
         for summary in summaries:
@@ -302,7 +308,7 @@ def complete(record: CallRecord, call: Call, audio: CallAudio | None, verdict: V
     now = datetime.now(UTC)
     record.ended_at = now
     record.ended_by, record.end_reason = EndedBy.SYSTEM, "the BYE was not answered"
-    status = SipStatus.OK if call.answered else SipStatus.SERVER_INTERNAL_ERROR
+    status: int = SipStatus.OK if call.answered else SipStatus.SERVER_INTERNAL_ERROR
     if call.disconnected.done():
         ending = call.disconnected.result()
         record.ended_at = ending.at
@@ -327,7 +333,8 @@ def _outcome(call: Call, status: int) -> Outcome:
         return Outcome.ANSWERED
     if status == SipStatus.REQUEST_TERMINATED:
         return Outcome.CANCELLED
-    return Outcome.REJECTED if call.record.ended_by is EndedBy.AGENT else Outcome.FAILED
+    refused = call.record.ended_by is not EndedBy.SYSTEM
+    return Outcome.REJECTED if refused else Outcome.FAILED
 
 
 def _new_record(offer: Offer) -> CallRecord:
@@ -340,13 +347,12 @@ def _new_record(offer: Offer) -> CallRecord:
     )
 
 
-def _refused(record: CallRecord, status: int, reason: str) -> CallRecord:
+def _refuse(record: CallRecord, status: int, reason: str) -> None:
     record.outcome = Outcome.REJECTED
     record.sip_status = int(status)
     record.ended_by = EndedBy.AGENT
     record.end_reason = reason
     record.ended_at = datetime.now(UTC)
-    return record
 
 
 def _summary_record(summary: RefusalSummary) -> CallRecord:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -62,8 +63,9 @@ async def _until_over(task: asyncio.Task[None], call: Call, max_duration_s: floa
             reached = f"the handler did not answer within {MAX_UNANSWERED_S:g} s"
         if left <= 0:
             return reached
+        either: set[asyncio.Future[Any]] = {task, call.disconnected}
         done, _ = await asyncio.wait(
-            {task, call.disconnected},
+            either,
             timeout=min(left, max_duration_s),
             return_when=asyncio.FIRST_COMPLETED,
         )
@@ -79,7 +81,7 @@ async def _finish(task: asyncio.Task[None]) -> None:
         await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
 
 
-def _judge(task: asyncio.Task[None], call: Call, limit: str | None) -> Verdict:
+def _judge(task: asyncio.Task[None], call: Call, limit: str | None) -> Verdict:  # noqa: PLR0911  (one case each)
     if limit is not None and not call.answered:
         return Verdict(outcome=Outcome.FAILED, error=limit)
     if not task.done():

@@ -8,7 +8,7 @@ from sip_agent.status import EndedBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseSent:
+class Responded:
     """A response to the INVITE left (inbound) or arrived (outbound)."""
 
     at: datetime
@@ -65,4 +65,4 @@ class CallDisconnected:
     rtp: RtpRecord | None
 
 
-CallEvent = ResponseSent | CallConfirmed | MediaChanged | DtmfReceived | FirstAudioReceived | CallDisconnected
+CallEvent = Responded | CallConfirmed | MediaChanged | DtmfReceived | FirstAudioReceived | CallDisconnected

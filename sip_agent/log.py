@@ -31,7 +31,9 @@ _SECRET_KEY = re.compile(
 _SECRET_TEXT = re.compile(
     r"""
       (?P<header> (?:Proxy-)?Authorization \s? : ) [^\r\n]* (?: \r?\n[\ \t][^\r\n]* )*
-    | (?P<scheme> \b(?:Bearer|Digest|Basic)\ ) (?: (?=[^\r\n]{0,64}=") [^\r\n]+ | [\w.~+/=-]{8,} )
+    | (?P<digest> \bDigest\ ) (?=[^\r\n]{0,64}=) [^\r\n]+
+    | (?P<bearer> \bBearer\ ) [\w.~+/=-]{8,}
+    | (?P<basic> \bBasic\ ) (?-i: (?=[a-z]*[A-Z0-9]) [\w+/=-]{8,} )
     | (?P<response> \bresponse \s?=\s? ) (?: "[^"\r\n]{0,256}" | [0-9a-f]{16,128} )
     | (?P<url> :// ) [^\s/@]{1,256} @
     | (?P<uri> \bsips?: [^\s:@;<>]{1,128} : ) [^\s@<>]{1,128} @

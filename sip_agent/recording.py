@@ -41,7 +41,12 @@ class Recording:
         """Complete the file and return what the record says of it."""
         loop = asyncio.get_running_loop()
         closed = loop.create_future()
-        self._writer.submit(lambda: loop.call_soon_threadsafe(closed.set_result, self._close()), 0)
+
+        def finish() -> None:
+            result = self._close()
+            loop.call_soon_threadsafe(closed.set_result, result)
+
+        self._writer.submit(finish, 0)
         result: dict[str, Any] = await closed
         return result
 
@@ -92,7 +97,10 @@ class RecordingWriter:
 
     def open(self, call_uuid: str, started_at: datetime) -> Recording:
         """Begin a recording; its file is made with its first block, in a folder per day."""
-        path = self._directory / started_at.strftime("%Y-%m-%d") / f"{call_uuid}.wav"
+        return self.open_file(self._directory / started_at.strftime("%Y-%m-%d") / f"{call_uuid}.wav")
+
+    def open_file(self, path: Path) -> Recording:
+        """Begin a recording in a file of one's own choice."""
         return Recording(self, path, self._sample_rate_hz)
 
     def submit(self, job: Callable[[], None], size: int) -> bool:

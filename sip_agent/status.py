@@ -1,6 +1,7 @@
 """SIP status codes (RFC 3261 §21) and the words our records use for how a call ended."""
 
 from enum import IntEnum, StrEnum
+from typing import Self
 
 
 class SipStatus(IntEnum):
@@ -8,7 +9,7 @@ class SipStatus(IntEnum):
 
     phrase: str
 
-    def __new__(cls, value: int, phrase: str) -> "SipStatus":
+    def __new__(cls, value: int, phrase: str) -> Self:  # noqa: D102
         member = int.__new__(cls, value)
         member._value_ = value
         member.phrase = phrase
@@ -76,7 +77,7 @@ class SipStatus(IntEnum):
 def reason_phrase(status: int) -> str:
     """Return the phrase of a status code, also of one that no RFC names (its class speaks for it)."""
     try:
-        return SipStatus(status).phrase
+        return SipStatus(status).phrase  # type: ignore[call-arg]
     except ValueError:
         classes = {1: "Progress", 2: "OK", 3: "Redirection", 4: "Request Failure", 5: "Server Failure"}
         return classes.get(status // 100, "Global Failure")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sip_agent.cli import config, doctor, firewall
+from sip_agent.cli import call, calls, config, db, doctor, firewall, handlers, ping, serve
 from sip_agent.cli.output import ExitStatus
 from sip_agent.errors import SettingsError, SipAgentError
 
@@ -20,7 +20,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("serve")(serve.serve)
+app.command("call")(call.call)
+app.add_typer(calls.app, name="calls")
+app.command("handlers")(handlers.handlers)
+app.command("ping")(ping.ping)
 app.add_typer(config.app, name="config")
+app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
 app.add_typer(firewall.app, name="firewall")
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich import box
@@ -18,11 +18,13 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from sip_agent.cli.config import ConfigOption
 from sip_agent.cli.output import ExitStatus, console, print_json, stderr
-from sip_agent.config import load_settings, parse_duration
 from sip_agent.record import CallRecord
 from sip_agent.status import Outcome
-from sip_agent.store import CallQuery, CallReader, reading
+
+if TYPE_CHECKING:
+    from sip_agent.store import CallQuery, CallReader
 
 app = typer.Typer(name="calls", help="Look up, show and export call records.", no_args_is_help=True)
 
@@ -67,6 +69,8 @@ class ExportFormat(StrEnum):
 
 def parse_since(text: str) -> datetime:
     """Read a moment (RFC 3339; without an offset it is local time), or how long ago it was (`10m`, `3d`)."""
+    from sip_agent.config import parse_duration
+
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
@@ -87,10 +91,6 @@ def parse_header(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="SIP_AGENT_CONFIG", metavar="F", help="Settings file of the agent."),
-]
 RunId = Annotated[str | None, typer.Option("--run-id", help="Calls of this test run.")]
 ScenarioId = Annotated[str | None, typer.Option("--scenario-id", help="Calls of this scenario.")]
 ResultId = Annotated[str | None, typer.Option("--result-id", help="Calls of this result.")]
@@ -125,7 +125,7 @@ def list_calls(
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 20,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """List call records, newest first.
 
@@ -136,11 +136,11 @@ def list_calls(
     """
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
-    query = CallQuery(
+    query = _query(
+        header,
         run_id=run_id,
         scenario_id=scenario_id,
         result_id=result_id,
-        headers=tuple(header or ()),
         outcome=outcome,
         since=since,
         limit=limit,
@@ -165,7 +165,7 @@ def show_call(
     ],
     *,
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Show one call record.
 
@@ -205,20 +205,15 @@ def export_calls(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="F", help="File to write; default: standard output.")
     ] = None,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Export all matching call records, newest first.
 
     Example:
         sip-agent calls export --since 7d --format csv --output calls.csv
     """
-    query = CallQuery(
-        run_id=run_id,
-        scenario_id=scenario_id,
-        result_id=result_id,
-        headers=tuple(header or ()),
-        outcome=outcome,
-        since=since,
+    query = _query(
+        header, run_id=run_id, scenario_id=scenario_id, result_id=result_id, outcome=outcome, since=since
     )
     write = _WRITERS[export_format]
     with _store(config) as store:
@@ -235,9 +230,18 @@ def export_calls(
             raise typer.BadParameter(f"cannot write {output}: {error.strerror}") from error
 
 
-def _store(config: Path | None) -> AbstractContextManager[CallReader]:
+def _store(config: Path | None) -> AbstractContextManager["CallReader"]:
+    from sip_agent.config import load_settings
+    from sip_agent.store import reading
+
     settings = load_settings(config)
     return reading(settings.store.url, base_dir=settings.base_dir)
+
+
+def _query(headers: list[Any] | None, **conditions: Any) -> "CallQuery":
+    from sip_agent.store import CallQuery
+
+    return CallQuery(headers=tuple(headers or ()), **conditions)
 
 
 def _refuse(*lines: str) -> NoReturn:
@@ -277,8 +281,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _say_nothing_found(query: CallQuery) -> None:
-    if query == CallQuery(limit=query.limit):
+def _say_nothing_found(query: "CallQuery") -> None:
+    if query == _query(None, limit=query.limit):
         message = "no calls yet; place one with: sip-agent call sip:echo@127.0.0.1"
     else:
         message = "no call record matches; leave a filter out, or see what there is: sip-agent calls list"

@@ -1,13 +1,11 @@
 """`sip-agent db`: look after the database of call records."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sip_agent.cli.config import ConfigOption
 from sip_agent.cli.output import ExitStatus, console
-from sip_agent.config import load_settings
-from sip_agent.store import pending_migrations, upgrade
 
 app = typer.Typer(name="db", help="Look after the database of call records.", no_args_is_help=True)
 
@@ -23,16 +21,16 @@ def upgrade_database(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit status 1 if an upgrade is due.")
     ] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", envvar="SIP_AGENT_CONFIG", metavar="F", help="Settings file of the agent."),
-    ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Bring the database up to date; 'sip-agent serve' does so too when it starts.
 
     Example:
         sip-agent db upgrade --check
     """
+    from sip_agent.config import load_settings
+    from sip_agent.store import pending_migrations, upgrade
+
     settings = load_settings(config)
     names = (pending_migrations if check else upgrade)(settings.store.url, base_dir=settings.base_dir)
     for name in names:

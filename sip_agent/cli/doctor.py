@@ -24,6 +24,7 @@ from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
     from sip_agent.config import Settings
+    from sip_agent.ua.engine import EngineInfo
 
 SUPPORTED_PYTHON = ((3, 11), (3, 13))
 FILES_OF_THE_PROCESS = 13
@@ -137,12 +138,15 @@ def check_engine(settings: "Settings") -> Iterator[Check]:
         engine = describe_engine(settings.media.engine)
     except (ImportError, SettingsError) as error:
         yield _failed("engine", str(error), "run `make setup`, which installs or builds an engine")
-        return
+    else:
+        yield from judge_engine(engine, settings)
+
+
+def judge_engine(engine: "EngineInfo", settings: "Settings") -> Iterator[Check]:
+    """Compare what an engine can do with what the settings ask for."""
     found = f"{engine.name}, pjsip {engine.version}, {engine.max_calls} calls, {engine.tls}"
     if engine.limits:
-        yield _warning(
-            "engine", f"{found}: {'; '.join(engine.limits)}", "build the native engine: `make setup`"
-        )
+        yield _warning("engine", f"{found}: {'; '.join(engine.limits)}", "build the native engine: `make setup`")
     else:
         yield _ok("engine", found)
     if settings.admission.max_calls > engine.max_calls:
@@ -159,15 +163,9 @@ def check_engine(settings: "Settings") -> Iterator[Check]:
 def check_ports(settings: "Settings") -> Iterator[Check]:
     """Try to bind every port the agent will listen on."""
     sip, api = settings.sip, settings.api
-    wanted = [
-        ("sip.udp_port", socket.SOCK_DGRAM, address, sip.udp_port) for address in sip.bind if sip.udp_port
-    ]
-    wanted += [
-        ("sip.tcp_port", socket.SOCK_STREAM, address, sip.tcp_port) for address in sip.bind if sip.tcp_port
-    ]
-    wanted += [
-        ("sip.tls_port", socket.SOCK_STREAM, address, sip.tls_port) for address in sip.bind if sip.tls_port
-    ]
+    wanted = [("sip.udp_port", socket.SOCK_DGRAM, address, sip.udp_port) for address in sip.bind if sip.udp_port]
+    wanted += [("sip.tcp_port", socket.SOCK_STREAM, address, sip.tcp_port) for address in sip.bind if sip.tcp_port]
+    wanted += [("sip.tls_port", socket.SOCK_STREAM, address, sip.tls_port) for address in sip.bind if sip.tls_port]
     if api.bind and api.port:
         wanted.append(("api.bind", socket.SOCK_STREAM, api.host, api.port))
     problems = [check for item in wanted if (check := _try_port(*item))]
@@ -193,9 +191,7 @@ def _try_port(key: str, kind: socket.SocketKind, address: str, port: int) -> Che
             EACCES: f"ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or change {key}",
         }
         reason = (error.strerror or str(error)).lower()
-        return _failed(
-            "ports", f"{key}: {protocol} {address} port {port}: {reason}", fixes.get(error.errno or 0, "")
-        )
+        return _failed("ports", f"{key}: {protocol} {address} port {port}: {reason}", fixes.get(error.errno or 0, ""))
     return None
 
 
@@ -238,13 +234,9 @@ def check_public_address(settings: "Settings") -> Iterator[Check]:
     if all(address.is_loopback for address in bound):
         yield _ok("address", "loopback: only this machine can call")
         return
-    shown = (
-        next((str(address) for address in bound if not address.is_unspecified), None) or _outgoing_address()
-    )
+    shown = next((str(address) for address in bound if not address.is_unspecified), None) or _outgoing_address()
     if shown is None:
-        yield _failed(
-            "address", "there is no network to take calls from", "connect one, or set sip.bind to 127.0.0.1"
-        )
+        yield _failed("address", "there is no network to take calls from", "connect one, or set sip.bind to 127.0.0.1")
     elif in_container() and ip_address(shown) in DOCKER_BRIDGE:
         yield _failed(
             "address",
@@ -291,9 +283,7 @@ def check_store(settings: "Settings") -> Iterator[Check]:
     if path is not None and (problem := _not_writable("store", path if path.exists() else path.parent)):
         yield problem
     elif pending:
-        yield _ok(
-            "store", f"{location}; to be brought up to date ({', '.join(pending)}) when the agent starts"
-        )
+        yield _ok("store", f"{location}; to be brought up to date ({', '.join(pending)}) when the agent starts")
     else:
         yield _ok("store", str(location))
 
@@ -304,9 +294,7 @@ def check_recordings(settings: "Settings") -> Iterator[Check]:
     if not media.record:
         yield _ok("recordings", "off")
         return
-    folder = next(
-        path for path in (media.recordings_dir, *media.recordings_dir.absolute().parents) if path.exists()
-    )
+    folder = next(path for path in (media.recordings_dir, *media.recordings_dir.absolute().parents) if path.exists())
     if problem := _not_writable("recordings", folder):
         yield problem
         return
@@ -336,19 +324,20 @@ def check_tls(settings: "Settings") -> Iterator[Check]:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.private_key, password="")
         expires_at = certificate_expiry(tls.certificate.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        fix = (
-            "set sip.tls.certificate and sip.tls.private_key to a certificate and its unencrypted key, as PEM"
-        )
+        fix = "set sip.tls.certificate and sip.tls.private_key to a certificate and its unencrypted key, as PEM"
         yield _failed("tls", f"{tls.certificate}, {tls.private_key}: {error}", fix)
         return
-    found = f"{tls.certificate}: good until {expires_at:%Y-%m-%d}"
-    left = expires_at - datetime.now(UTC)
-    if left < timedelta(0):
-        yield _failed("tls", f"{tls.certificate}: expired on {expires_at:%Y-%m-%d}", "renew it")
-    elif left < CERTIFICATE_RENEWAL:
-        yield _warning("tls", found, "renew it, and start the agent again")
-    else:
-        yield _ok("tls", found)
+    yield judge_expiry(tls.certificate, expires_at, datetime.now(UTC))
+
+
+def judge_expiry(certificate: Path, expires_at: datetime, now: datetime) -> Check:
+    """Say whether a certificate is good, and for long enough."""
+    if expires_at <= now:
+        return _failed("tls", f"{certificate}: expired on {expires_at:%Y-%m-%d}", "renew it")
+    found = f"{certificate}: good until {expires_at:%Y-%m-%d}"
+    if expires_at - now < CERTIFICATE_RENEWAL:
+        return _warning("tls", found, "renew it, and start the agent again")
+    return _ok("tls", found)
 
 
 def certificate_expiry(pem: str) -> datetime:

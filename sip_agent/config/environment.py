@@ -98,24 +98,26 @@ def _decode_structure(text: str) -> Any:
 
 def apply_override(override: Override, document: dict[str, Any]) -> Iterator[str]:
     """Put one override into the document; yield what stands in the way."""
-    *outer, last = override.keys
     container: Any = document
-    for index, key in enumerate(outer):
-        if isinstance(key, int):
-            if key > len(container):
-                there = f"there are {len(container)} {outer[index - 1]}"
-                yield f"{override.variable}: {there}: write __{len(container)}__ for one more"
-                return
-            if key == len(container):
-                container.append({})
-            container = container[key]
-        elif isinstance(container, dict):
-            inner: Any = [] if isinstance(override.keys[index + 1], int) else {}
-            container = container.setdefault(key, inner)
-        if not isinstance(container, dict | list):
+    for index, key in enumerate(override.keys):
+        if not _can_hold(container, key):
             return  # what the file has here is wrong, and validation will say so
-    if isinstance(container, dict):
-        # The variable decides, whichever of the two ways to give a secret the file had used.
-        container.pop(f"{last}_file", None)
-        container.pop(str(last).removesuffix("_file") if str(last).endswith("_file") else None, None)
-        container[last] = override.value
+        if isinstance(key, int) and key > len(container):
+            there = f"there are {len(container)} {override.keys[index - 1]}"
+            yield f"{override.variable}: {there}: write __{len(container)}__ for one more"
+            return
+        if isinstance(key, int) and key == len(container):
+            container.append({})
+        if index + 1 < len(override.keys):
+            following = override.keys[index + 1]
+            missing: Any = [] if isinstance(following, int) else {}
+            container = container[key] if isinstance(key, int) else container.setdefault(key, missing)
+            continue
+        if isinstance(key, str):
+            # The variable decides, whichever of the two ways to give a secret the file had used.
+            container.pop(key.removesuffix("_file") if key.endswith("_file") else f"{key}_file", None)
+        container[key] = override.value
+
+
+def _can_hold(container: Any, key: str | int) -> bool:
+    return isinstance(container, list if isinstance(key, int) else dict)

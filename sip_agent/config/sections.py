@@ -39,6 +39,7 @@ from sip_agent.config.values import (
     SettingsPath,
     SipUri,
     SrtpMode,
+    TextOrNone,
     WholeNumber,
     is_ip_address,
 )
@@ -313,8 +314,8 @@ class AccountSettings(Section):
 class RouteMatch(Section):
     """What a route asks of a call; all of it must hold, and nothing asked matches every call."""
 
-    user: str | None = Field(None, description="user part of the request URI")
-    account: str | None = Field(None, description="name of the account the call came in by")
+    user: TextOrNone = Field(None, description="user part of the request URI")
+    account: TextOrNone = Field(None, description="name of the account the call came in by")
     header: dict[Name, str] = Field(
         default_factory=dict, description="header names and the value each must have"
     )

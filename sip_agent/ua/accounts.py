@@ -76,9 +76,7 @@ def add_credentials(config: Any, username: str, password: str, realm: str = "*")
     config.sipConfig.authCreds = credentials
 
 
-def open_account(
-    config: Any, on_incoming: Callable[[Any, int, Any], None], state: AccountState | None = None
-) -> Any:
+def open_account(config: Any, on_incoming: Callable[[Any, int, Any], None], state: AccountState | None = None) -> Any:
     """Create a pjsua2 account; `on_incoming(account, call_id, rdata)` gets its calls. SIP thread only."""
     account = _account_class()(on_incoming, state)
     account.create(config)
@@ -88,7 +86,7 @@ def open_account(
 def _account_class() -> type:
     pj = engine.load()
 
-    class PjAccount(pj.Account):  # type: ignore[misc]
+    class PjAccount(pj.Account):  # type: ignore[name-defined,misc]
         """The pjsua2 account; an exception in a callback would end the process, so each is guarded."""
 
         def __init__(self, on_incoming: Callable[[Any, int, Any], None], state: AccountState | None) -> None:
@@ -120,4 +118,10 @@ def _note_registration(state: AccountState, info: Any, prm: Any) -> None:
     if host and state.registered:
         state.registrar_hosts.add(host)
     report = log.info if state.registered else log.warning
-    report("account.registration", account=state.name, registered=state.registered, status=prm.code, reason=prm.reason)
+    report(
+        "account.registration",
+        account=state.name,
+        registered=state.registered,
+        status=prm.code,
+        reason=prm.reason,
+    )

@@ -23,7 +23,7 @@ from sip_agent.events import (
     DtmfReceived,
     FirstAudioReceived,
     MediaChanged,
-    ResponseSent,
+    Responded,
 )
 from sip_agent.headers import split_message
 from sip_agent.status import EndedBy, SipStatus
@@ -43,6 +43,7 @@ class Dialog:
 
     def __init__(self, endpoint: "Endpoint", *, outbound: bool) -> None:
         self.outbound = outbound
+        self.call_id = ""
         self.audio: CallAudio | None = None
         self._endpoint = endpoint
         self._pj_call: Any = None
@@ -56,6 +57,8 @@ class Dialog:
         self._codec: str | None = None
         self._on_hold = False
         self._confirmed = False
+        self._final_status = False
+        self._invites_sent = 0
         self._ending: EndedBy | None = None
         self._end_reason = ""
         self._rx_packets = 0
@@ -85,9 +88,7 @@ class Dialog:
         if not self.outbound:
             await self._run("answer", functools.partial(self._answer, status, headers))
         if with_media:
-            await asyncio.wait(
-                [self._media_ready, self.disconnected], return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait([self._media_ready, self.disconnected], return_when=asyncio.FIRST_COMPLETED)
             if self.disconnected.done():
                 raise CallEnded("the caller was gone before sound could flow")
 
@@ -142,13 +143,35 @@ class Dialog:
         """Follow the INVITE session (pjsua2 `onCallState`)."""
         pj = engine.load()
         info = self._pj_call.getInfo()
-        if info.state in {pj.PJSIP_INV_STATE_EARLY, pj.PJSIP_INV_STATE_CONNECTING}:
-            self._emit(ResponseSent(at=datetime.now(UTC), status=info.lastStatusCode))
-        elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+        self.call_id = info.callIdString
+        if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
             self._confirmed = True
             self._emit(CallConfirmed(at=datetime.now(UTC)))
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             self._on_disconnected(info, prm)
+
+    def on_transaction(self, prm: Any) -> None:
+        """Note each response to the INVITE that opens the dialog (pjsua2 `onCallTsxState`)."""
+        pj = engine.load()
+        state = prm.e.body.tsxState
+        if self._final_status or state.tsx.method != "INVITE":
+            return
+        if self.outbound and state.type == pj.PJSIP_EVENT_TX_MSG:
+            self._note_retry(state.src.tdata.wholeMsg)
+        elif state.type == (pj.PJSIP_EVENT_RX_MSG if self.outbound else pj.PJSIP_EVENT_TX_MSG):
+            self._note_status(state.tsx.statusCode)
+
+    def _note_retry(self, message: str) -> None:
+        """Note the challenge behind a repeated INVITE: pjsua keeps a 401 that it answers by itself to itself."""
+        self._invites_sent += 1
+        if self._invites_sent > 1:
+            proxy = "\nproxy-authorization:" in message.lower()
+            self._emit(Responded(at=datetime.now(UTC), status=407 if proxy else 401))
+
+    def _note_status(self, status: int) -> None:
+        if status:
+            self._final_status = status >= 200
+            self._emit(Responded(at=datetime.now(UTC), status=status))
 
     def on_media_state(self) -> None:
         """Connect the call's stream with its port, and say what was agreed (pjsua2 `onCallMediaState`)."""
@@ -200,8 +223,6 @@ class Dialog:
         prm.statusCode = status
         prm.txOption = tx_option(headers)
         self._require().answer(prm)
-        if status < 200:
-            self._emit(ResponseSent(at=datetime.now(UTC), status=status))
 
     def _hangup(self, ended_by: EndedBy, status: int | None, headers: Headers, reason: str) -> None:
         pj = engine.load()
@@ -328,11 +349,11 @@ def q850_cause(reasons: Iterable[str]) -> int | None:
 
 
 @functools.cache
-def pj_call_class() -> type:
+def pj_call_class() -> type:  # noqa: C901  (one short guard per callback)
     """Return the pjsua2 call class whose callbacks lead to a `Dialog`; every callback is guarded."""
     pj = engine.load()
 
-    class PjCall(pj.Call):  # type: ignore[misc]
+    class PjCall(pj.Call):  # type: ignore[name-defined,misc]
         """The pjsua2 object of one call; an exception in a callback would end the process."""
 
         def __init__(self, dialog: Dialog, account: Any, call_id: int) -> None:
@@ -348,6 +369,10 @@ def pj_call_class() -> type:
         def onCallState(self, prm: Any) -> None:
             if self._dialog is not None:
                 self._guarded(self._dialog.on_state, prm)
+
+        def onCallTsxState(self, prm: Any) -> None:
+            if self._dialog is not None:
+                self._guarded(self._dialog.on_transaction, prm)
 
         def onCallMediaState(self, prm: Any) -> None:  # noqa: ARG002
             if self._dialog is not None:

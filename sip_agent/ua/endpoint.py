@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
-from sip_agent.config import AccountSettings, Settings, SrtpMode
 from sip_agent.call import Offer
+from sip_agent.config import AccountSettings, Settings, SrtpMode
 from sip_agent.errors import SettingsError, StackRefusal
 from sip_agent.status import EndedBy, SipStatus, reason_phrase
 from sip_agent.ua import engine
@@ -66,9 +66,7 @@ class HeldOffer:
     async def reject(self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True) -> None:
         """See `Offer`."""
         phrase = reason_phrase(status)
-        await self.endpoint.sip_thread.run(
-            "reject", lambda: self.held.reject(status, phrase, list(headers), stateful)
-        )
+        await self.endpoint.sip_thread.run("reject", lambda: self.held.reject(status, phrase, list(headers), stateful))
 
     async def accept(self) -> Dialog:
         """See `Offer`."""
@@ -88,7 +86,13 @@ class OpenedOffer:
     source_port: int
     received_at: datetime
 
-    async def reject(self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True) -> None:  # noqa: ARG002
+    async def reject(
+        self,
+        status: int,
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        stateful: bool = True,  # noqa: ARG002
+    ) -> None:
         """See `Offer`; the response is always stateful here."""
         await self.dialog.terminate(EndedBy.AGENT, status, headers)
 
@@ -151,9 +155,12 @@ class Endpoint:
 
     async def hang_up_all(self, reason: str, grace_s: float = 5.0) -> None:
         """End every call, and wait up to `grace_s` until the peers have agreed."""
-        await self.sip_thread.run(
-            "hang up", lambda: [dialog.end_by_system(reason) for dialog in tuple(self._dialogs)]
-        )
+
+        def hang_up() -> None:
+            for dialog in tuple(self._dialogs):
+                dialog.end_by_system(reason)
+
+        await self.sip_thread.run("hang up", hang_up)
         if over := [dialog.disconnected for dialog in tuple(self._dialogs)]:
             await asyncio.wait(over, timeout=grace_s)
 
@@ -241,7 +248,7 @@ class Endpoint:
         pj = engine.load()
         info = engine.describe_engine()
         config = pj.EpConfig()
-        config.logConfig.level = config.logConfig.consoleLevel = 1
+        config.logConfig.level = config.logConfig.consoleLevel = 0
         config.logConfig.msgLogging = 0
         config.uaConfig.maxCalls = min(info.max_calls, self._max_calls + SPARE_CALLS)
         config.uaConfig.threadCnt = 0
@@ -259,8 +266,9 @@ class Endpoint:
 
     def _enable_codecs(self, library: Any) -> None:
         wanted = self._settings.media.codecs
-        offered = {codec.codecId.partition("/")[0].lower(): codec.codecId for codec in reversed(library.codecEnum2())}
+        offered: dict[str, str] = {}
         for codec in library.codecEnum2():
+            offered.setdefault(codec.codecId.partition("/")[0].lower(), codec.codecId)
             library.codecSetPriority(codec.codecId, 0)
         for rank, name in enumerate(wanted):
             if identifier := offered.get(name.lower()):
@@ -283,8 +291,9 @@ class Endpoint:
         try:
             identifier = library.transportCreate(kind, config)
         except pj.Error as error:
+            what = f"{binding.transport} on {binding.host} port {binding.port}"
             raise SettingsError(
-                f"sip.bind: {binding.transport} on {binding.host} port {binding.port} cannot be opened: {error.reason}"
+                f"sip.bind: {what} cannot be opened: {error.reason}"
                 " (is another program using the port? set sip.udp_port, sip.tcp_port or sip.tls_port)"
             ) from error
         address = library.transportGetInfo(identifier).localAddress
@@ -378,6 +387,8 @@ class Endpoint:
         for account in self._accounts:
             account.shutdown()
         self._accounts.clear()
+        if self._gate is not None:
+            self._gate.close()
         self._gate = self._clock = None
 
 

@@ -77,7 +77,7 @@ def select(wanted: str = "auto") -> EngineName:
         raise SettingsError(
             "no SIP engine is installed: run `make setup`, or `pip install pjsua2-python` (Python 3.11, 3.12)"
         )
-    name = found[0] if wanted == "auto" else EngineName(wanted)
+    name = (_selected or found[0]) if wanted == "auto" else EngineName(wanted)
     if name not in found:
         hint = "run deploy/pjsua2/build.sh" if name is EngineName.NATIVE else "pip install pjsua2-python"
         raise SettingsError(f"media.engine: the {name} engine is not installed ({hint})")

@@ -17,7 +17,7 @@ from sip_agent.ua import engine
 
 RING_FRAMES = 2 * QUEUE_FRAMES_MAX
 CAPTURE_FRAMES = 100
-"""Two seconds of recording wait in the engine: it is taken five times a second."""
+"""Two seconds of recording fit into the engine; it is taken five times a second."""
 
 GAP_LIMIT_FRAMES = 10
 """A silence of up to 200 ms in the middle of a stream is an underrun; a longer one is a pause of the speaker."""
@@ -30,7 +30,7 @@ class FramePort(AudioPort, Protocol):
     """An `AudioPort` that the SIP thread connects to the stream of a call."""
 
     def connect(self, stream: Any) -> None:
-        """Let sound flow between the stream (pjsua2 `AudioMedia`) and this port, both ways; SIP thread only."""
+        """Let sound flow between a stream (pjsua2 `AudioMedia`) and this port, both ways; SIP thread only."""
 
     def close(self) -> None:
         """Take the port off the bridge; SIP thread only."""
@@ -48,14 +48,22 @@ class NativeFramePort:
     def __init__(self, sample_rate_hz: int, cushion_frames: int) -> None:
         pj = engine.load()
         self.sample_rate_hz = sample_rate_hz
-        self._port = pj.FramePort(sample_rate_hz, RING_FRAMES, CAPTURE_FRAMES, GAP_LIMIT_FRAMES, cushion_frames)
+        self._port = pj.FramePort(
+            "agent",
+            sample_rate_hz,
+            ptime_ms=FRAME_MS,
+            received_frames=RING_FRAMES,
+            send_frames=RING_FRAMES,
+            capture_frames=CAPTURE_FRAMES,
+            gap_limit_ticks=GAP_LIMIT_FRAMES,
+            cushion_frames=cushion_frames,
+        )
         self.read = self._port.read
         self.write = self._port.write
         self.queued = self._port.queued
         self.flush = self._port.flush
         self.finish = self._port.finish
         self.read_capture = self._port.read_capture
-        self._last = PortCounters()
 
     def connect(self, stream: Any) -> None:
         """See `FramePort`."""
@@ -64,13 +72,13 @@ class NativeFramePort:
 
     def counters(self) -> PortCounters:
         """See `AudioPort`."""
-        port = self._port
+        counted = self._port.stats()
         return PortCounters(
-            sent=port.sent,
-            late=port.late,
-            underruns=port.underruns,
-            overruns=port.overruns,
-            capture_overruns=port.capture_overruns,
+            sent=counted["sent"],
+            late=counted["late"],
+            underruns=counted["underruns"],
+            overruns=counted["overruns"],
+            capture_overruns=counted["capture_overruns"],
         )
 
     def close(self) -> None:
@@ -206,7 +214,7 @@ class LightFramePort:
 def _light_port_class() -> type:
     pj = engine.load()
 
-    class Port(pj.AudioMediaPort):  # type: ignore[misc]
+    class Port(pj.AudioMediaPort):  # type: ignore[name-defined,misc]
         """Director object on the media clock thread; guarded, as an exception here would end the process."""
 
         def __init__(self, owner: LightFramePort, sample_rate_hz: int) -> None:

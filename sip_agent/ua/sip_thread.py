@@ -41,7 +41,6 @@ class SipThread:
         self._waker: Any = None
         self._thread = threading.Thread(target=self._main, name="sip", daemon=True)
         self._started: asyncio.Future[None] = loop.create_future()
-        self._stopped = asyncio.Event()
         self._set_up: Callable[[Any], None] = lambda _endpoint: None
         self._tear_down: Callable[[Any], None] = lambda _endpoint: None
 
@@ -49,13 +48,18 @@ class SipThread:
         """Start the thread; `set_up(endpoint)` runs on it first, and what it raises is raised here."""
         self._set_up, self._tear_down = set_up, tear_down
         self._thread.start()
-        await self._started
+        try:
+            await self._started
+        except BaseException:
+            await asyncio.to_thread(self._thread.join)
+            raise
 
     async def stop(self) -> None:
         """Run `tear_down` on the thread and end it."""
         if self._thread.is_alive():
             self.post(self._stop)
-            await self._stopped.wait()
+        # Joined, not only told: a thread that is still in C++ when the interpreter ends takes the process down.
+        await asyncio.to_thread(self._thread.join)
 
     def post(self, job: Callable[[], None]) -> None:
         """Have `job` run on the SIP thread, soon; from any thread."""
@@ -108,7 +112,6 @@ class SipThread:
             self._run_jobs()
             self._guarded(self._poll)
         self._tear_down_guarded(endpoint)
-        self.deliver(self._stopped.set)
 
     def _run_jobs(self) -> None:
         while self._jobs:
@@ -125,7 +128,9 @@ class SipThread:
 
     def _tear_down_guarded(self, endpoint: Any) -> None:
         self._guarded(functools.partial(self._tear_down, endpoint))
-        self._waker = None
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
         self._guarded(endpoint.libDestroy)
 
 

@@ -24,7 +24,7 @@ class RtpTotals:
             self._rtt_ms = round(rtcp.rttUsec.mean / 1000, 3)
 
     def record(self, codec: str | None) -> RtpRecord:
-        """Return the figures of the call so far, with the estimated listening quality of what was received."""
+        """Return the figures so far, with the estimated listening quality of what was received."""
         rx = self._rx
         missing = missing_fraction(rx.packets, rx.lost, rx.discarded)
         mos = None if codec is None else mos_lq_estimated(codec, missing)

@@ -1,0 +1,145 @@
+"""Placing a call: the other end of the wire, on the same engine, the same `Call` and the same record."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from media.frames import samples_per_frame
+from media.tones import ToneGenerator
+from sip_agent.audio import CallAudio
+from sip_agent.call import Call
+from sip_agent.call_flow import complete
+from sip_agent.conversation import hold_conversation
+from sip_agent.headers import PROFILES, Headers, correlate
+from sip_agent.invite import Invite, SipUri
+from sip_agent.record import CallRecord
+from sip_agent.recording import Recording, RecordingWriter
+from sip_agent.status import Direction
+from sip_agent.ua.endpoint import Caller, Endpoint
+
+DTMF_PAUSE_S = 0.3
+"""Digits start this long after the answer, when the far end listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRequest:
+    """What to call and what to do once it is answered; `duration_s` counts from the answer."""
+
+    uri: str
+    caller: Caller = field(default_factory=Caller)
+    headers: Sequence[tuple[str, str]] = ()
+    play: Path | None = None
+    tone_hz: float | None = None
+    dtmf: str = ""
+    duration_s: float | None = None
+    ring_timeout_s: float = 60.0
+    record: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallResult:
+    """What came of it: the record of our side, and every status received for the INVITE, in order."""
+
+    record: CallRecord
+    statuses: Sequence[int]
+
+
+class CallerHandler:
+    """Speak as the request says, then hang up; with nothing to say and no duration, until the peer does."""
+
+    def __init__(self, request: CallRequest) -> None:
+        self._request = request
+
+    async def handle(self, call: Call) -> None:
+        """Wait for the answer, then speak."""
+        request = self._request
+        async with asyncio.timeout(request.ring_timeout_s):
+            await call.answer()
+        speech = asyncio.create_task(self._speak(call))
+        try:
+            if request.duration_s is None and (request.play or request.dtmf) and not request.tone_hz:
+                either: set[asyncio.Future[Any]] = {speech, call.disconnected}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.wait({call.disconnected}, timeout=request.duration_s)
+        finally:
+            speech.cancel()
+            await asyncio.wait({speech})
+        if not speech.cancelled():
+            speech.result()
+        if not call.ended:
+            call.stop_playback()
+
+    async def _speak(self, call: Call) -> None:
+        request = self._request
+        if request.dtmf:
+            await asyncio.sleep(DTMF_PAUSE_S)
+            await call.send_dtmf(request.dtmf)
+            await asyncio.sleep(DTMF_PAUSE_S * len(request.dtmf))
+        if request.play is not None:
+            await call.play(request.play)
+        elif request.tone_hz is not None:
+            tone = ToneGenerator(request.tone_hz, call.sample_rate_hz)
+            while True:
+                await call.send(tone.next(samples_per_frame(call.sample_rate_hz)))
+
+
+async def place_call(endpoint: Endpoint, request: CallRequest) -> CallResult:
+    """Place one call and see it through; raises UserAgentError if the URI or transport is not usable."""
+    invite = _invite(request)
+    ids = correlate(invite.headers, PROFILES["cekura"])
+    record = CallRecord(
+        call_uuid=str(uuid.uuid4()),
+        direction=Direction.OUTBOUND,
+        from_uri=invite.from_uri,
+        to_uri=invite.to_uri,
+        request_uri=invite.request_uri,
+        auth_user=request.caller.username or None,
+        run_id=ids.run_id,
+        scenario_id=ids.scenario_id,
+        result_id=ids.result_id,
+        headers=invite.headers.extensions(),
+        handler="call",
+        invite_received_at=invite.received_at,
+    )
+    recordings: RecordingWriter | None = None
+    recording: Recording | None = None
+    if request.record is not None:
+        recordings = RecordingWriter(request.record.parent, endpoint.sample_rate_hz)
+        recording = recordings.open_file(request.record)
+
+    def on_audio(audio: CallAudio) -> None:
+        if recording is not None:
+            audio.record_to(recording.write)
+
+    dialog = await endpoint.place_call(request.uri, request.caller, request.headers)
+    call = Call(invite=invite, dialog=dialog, record=record, ids=ids, sample_rate_hz=endpoint.sample_rate_hz)
+    dialog.listen(call.note, on_audio)
+    duration = request.duration_s if request.duration_s is not None else 86_400
+    verdict = await hold_conversation(CallerHandler(request), call, dialog, max_duration_s=duration + 10)
+    if recording is not None and recordings is not None:
+        record.recording = await recording.close()
+        await recordings.stop()
+    complete(record, call, dialog.audio, verdict)
+    record.call_id = dialog.call_id
+    return CallResult(record=record, statuses=tuple(call.statuses))
+
+
+def _invite(request: CallRequest) -> Invite:
+    return Invite(
+        call_id="",
+        from_uri=request.caller.uri,
+        to_uri=request.uri,
+        request_uri=request.uri,
+        user=SipUri.parse(request.uri).user,
+        cseq=0,
+        transport="",
+        source_host="",
+        source_port=0,
+        headers=Headers.from_pairs(request.headers),
+        received_at=datetime.now(UTC),
+    )

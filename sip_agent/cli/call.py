@@ -1,0 +1,186 @@
+"""`sip-agent call`: place one call, print what happened."""
+
+import asyncio
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sip_agent.cli.output import ExitStatus, console, print_json
+from sip_agent.config import EngineChoice, LogLevel, Settings, SrtpMode
+from sip_agent.errors import SettingsError
+from sip_agent.log import configure_logging
+
+if TYPE_CHECKING:
+    from sip_agent.caller import CallRequest, CallResult
+
+CALLER_RTP_PORTS = (30_000, 39_999)
+"""Apart from the agent's default range, so that both can run on one machine."""
+
+TRANSPORTS = ("udp", "tcp", "tls")
+
+
+def call(
+    uri: Annotated[str, typer.Argument(help="Whom to call, like sip:agent@127.0.0.1:5060.")],
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", help="Header field to send, 'Name: value'; repeatable."),
+    ] = None,
+    user: Annotated[str, typer.Option(help="User name for digest authentication.")] = "",
+    password: Annotated[
+        str,
+        typer.Option(help="Password; better in the environment.", envvar="SIP_AGENT_CALL_PASSWORD"),
+    ] = "",
+    from_uri: Annotated[str, typer.Option("--from", help="The From URI.")] = "",
+    play: Annotated[Path | None, typer.Option(help="Sound file to play once the call is answered.")] = None,
+    tone: Annotated[float | None, typer.Option(help="Send a tone of so many Hz.")] = None,
+    dtmf: Annotated[str, typer.Option(help="Digits to send (0-9 * # A-D), as RFC 4733 events.")] = "",
+    duration: Annotated[
+        float | None,
+        typer.Option(help="Hang up so many seconds after the answer; without it, once all is said."),
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Record to this WAV file: left the far end, right what was sent.")
+    ] = None,
+    codec: Annotated[str, typer.Option(help="Offer this codec alone: PCMU, PCMA, G722 or opus.")] = "",
+    transport: Annotated[str, typer.Option(help="udp, tcp or tls.")] = "",
+    *,
+    srtp: Annotated[bool, typer.Option("--srtp", help="Offer encrypted RTP (SDES), and nothing else.")] = False,
+    ring_timeout: Annotated[float, typer.Option(help="Give up after so many seconds without an answer.")] = 60,
+    engine: Annotated[EngineChoice, typer.Option(help="Which build of pjsua2 to use.")] = EngineChoice.AUTO,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Place one call and print what happened; exit status 0 if it was answered, 1 if not.
+
+    Example: sip-agent call sip:agent@127.0.0.1 -H 'X-Run-Id: 1' --user cekura --tone 440 --duration 3
+    """
+    from sip_agent.caller import CallRequest
+    from sip_agent.ua.endpoint import Caller
+
+    headers = [_header(text) for text in header or ()]
+    if transport and transport.lower() not in TRANSPORTS:
+        raise SettingsError(f"--transport: write udp, tcp or tls, not {transport}")
+    if play is not None and not play.is_file():
+        raise SettingsError(f"--play: there is no sound file {play}")
+    target = _target(uri, transport.lower())
+    settings = caller_settings(codec=codec, srtp=srtp, engine=engine)
+    configure_logging(settings.log.format, LogLevel.WARNING)
+    request = CallRequest(
+        uri=target,
+        caller=Caller(uri=from_uri, username=user, password=password),
+        headers=headers,
+        play=play,
+        tone_hz=tone,
+        dtmf=dtmf,
+        duration_s=duration,
+        ring_timeout_s=ring_timeout,
+        record=record,
+    )
+    result = asyncio.run(_call(settings, request))
+    if as_json:
+        print_json(result_document(result))
+    else:
+        _print_result(result)
+    answered = result.record.answered_at is not None and not result.record.error
+    raise typer.Exit(ExitStatus.DONE if answered else ExitStatus.TESTED_THING_FAILED)
+
+
+def caller_settings(*, codec: str = "", srtp: bool = False, engine: EngineChoice = EngineChoice.AUTO) -> Settings:
+    """Return the settings of a process that only places calls."""
+    media: dict[str, Any] = {
+        "rtp_ports": CALLER_RTP_PORTS,
+        "srtp": SrtpMode.MANDATORY if srtp else SrtpMode.OFF,
+        "engine": engine,
+        "rtp_timeout": 0,
+    }
+    if codec:
+        media["codecs"] = [codec]
+    try:
+        return Settings.model_validate({"media": media})
+    except ValueError as error:
+        raise SettingsError(f"--codec: write PCMU, PCMA, G722 or opus, not {codec}") from error
+
+
+async def _call(settings: Settings, request: "CallRequest") -> "CallResult":
+    from sip_agent.caller import place_call
+    from sip_agent.ua.endpoint import Binding, Endpoint
+
+    transport, host = _transport_of(request.uri), _local_host(request.uri)
+    endpoint = Endpoint(settings, [Binding(transport=transport, host=host, port=0)], max_calls=1)
+    await endpoint.start()
+    try:
+        return await place_call(endpoint, request)
+    finally:
+        await endpoint.stop()
+
+
+def result_document(result: "CallResult") -> dict[str, Any]:
+    """Return what `--json` prints: the statuses received, and the record of our side."""
+    return {"statuses": list(result.statuses), **result.record.to_dict()}
+
+
+def _print_result(result: "CallResult") -> None:
+    record = result.record
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("outcome", f"[bold]{record.outcome}[/] ({record.sip_status})")
+    table.add_row("statuses", " ".join(str(status) for status in result.statuses))
+    if record.error:
+        table.add_row("error", record.error)
+    if record.talk_ms is not None:
+        table.add_row("answered after", f"{record.answer_delay_ms} ms")
+        table.add_row("talk time", f"{record.talk_ms / 1000:.1f} s, ended by the {_who(record.ended_by)}")
+        table.add_row("codec", f"{record.codec} {record.clock_rate_hz} Hz{', SRTP' if record.srtp else ''}")
+    else:
+        table.add_row("reason", record.end_reason or "")
+    if record.rtp is not None and record.talk_ms is not None:
+        rx, tx = record.rtp.rx, record.rtp.tx
+        table.add_row("received", f"{rx.packets} packets, {rx.lost} lost, jitter {rx.jitter_ms:g} ms")
+        table.add_row("sent", f"{tx.packets} packets, {tx.lost} lost as the far end reports")
+        table.add_row("MOS (estimated)", str(record.rtp.mos_lq_estimated or "unknown"))
+    if record.dtmf:
+        table.add_row("DTMF received", "".join(str(item["digit"]) for item in record.dtmf))
+    if record.recording is not None:
+        table.add_row("recording", str(record.recording["error"] or record.recording["path"]))
+    console.print(table)
+
+
+def _who(ended_by: str | None) -> str:
+    return {"agent": "caller (this side)", "caller": "far end"}.get(str(ended_by), "system")
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or any(character in text for character in "\r\n"):
+        raise SettingsError(f"--header: write 'Name: value', not {text!r}")
+    return name.strip(), value.strip()
+
+
+def _target(uri: str, transport: str) -> str:
+    if not uri.lower().startswith(("sip:", "sips:")):
+        raise SettingsError(f"{uri}: write a SIP URI, like sip:agent@127.0.0.1:5060")
+    if transport and ";transport=" not in uri.lower():
+        return f"{uri};transport={transport}"
+    return uri
+
+
+def _transport_of(uri: str) -> str:
+    if uri.lower().startswith("sips:"):
+        return "TLS"
+    name = uri.lower().partition(";transport=")[2].partition(";")[0]
+    return name.upper() if name in TRANSPORTS else "UDP"
+
+
+def _local_host(uri: str) -> str:
+    """Return the address to call from: loopback to loopback, otherwise any of the same family."""
+    from sip_agent.invite import SipUri
+
+    host = SipUri.parse(uri).host.strip("[]")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "127.0.0.1" if host == "localhost" else "0.0.0.0"  # noqa: S104  (a caller listens to its peer only)
+    if address.is_loopback:
+        return "127.0.0.1" if address.version == 4 else "::1"
+    return "0.0.0.0" if address.version == 4 else "::"  # noqa: S104
