@@ -5,6 +5,7 @@
 Whoever decides to refuse raises `CallRejected`; the refusal is sent and recorded here.
 """
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from sip_agent.auth import Authenticated, DigestAuthenticator, RefusalReason
 from sip_agent.call import Call, Dialog, Offer
 from sip_agent.conversation import Verdict, hold_conversation
 from sip_agent.errors import CallRejected, MessageError, SipAgentError, StackRefusal
+from sip_agent.events import CallEvent
 from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
 from sip_agent.invite import Invite
 from sip_agent.record import AudioRecord, CallRecord, milliseconds_between
@@ -87,6 +89,7 @@ class CallFlow:
             ids = self._correlate(invite, record)
             route = self._parts.routes.find(invite)
             record.handler = route.handler
+            record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
             await self._begin(record)
             dialog = await offer.accept()
             await self._converse(dialog, invite, ids, route, record)
@@ -226,14 +229,23 @@ class CallFlow:
                 recording = self._parts.recordings.open(record.call_uuid, datetime.now(UTC))
                 audio.record_to(recording.write)
 
+        def on_event(event: CallEvent) -> None:
+            unanswered = not call.answered
+            call.note(event)
+            if unanswered and call.answered:
+                # Again, so that a call that is cut off by the agent's death has its talk time.
+                writes.append(asyncio.create_task(self._begin(record)))
+
+        writes: list[asyncio.Task[None]] = []
         self.active[record.call_uuid] = call
         try:
-            dialog.listen(call.note, on_audio)
+            dialog.listen(on_event, on_audio)
             verdict = await hold_conversation(route.build(), call, dialog, max_duration_s=self._parts.max_duration_s)
             if recording is not None:
                 record.recording = await recording.close()
         finally:
             del self.active[record.call_uuid]
+        await asyncio.gather(*writes)
         complete(record, call, dialog.audio, verdict)
         await self._finish(record)
 

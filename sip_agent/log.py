@@ -43,9 +43,9 @@ _SECRET_TEXT = re.compile(
 )
 
 # Control characters could steer the terminal that shows the log: C0 become pictures ("␛"), C1 "�".
-_CONTROL_CHARACTERS = {
-    code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"
-} | dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
+_CONTROL_CHARACTERS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | dict.fromkeys(
+    range(0x7F, 0xA0), 0xFFFD
+)
 
 
 _CREDENTIAL_WORDS = ("authorization", "bearer ", "digest ", "basic ")
@@ -114,8 +114,7 @@ def _add_timestamp(_logger: WrappedLogger, _method: str, entry: EventDict) -> Ev
 
 def _show_control_characters(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
     return {
-        key: value.translate(_CONTROL_CHARACTERS) if isinstance(value, str) else value
-        for key, value in entry.items()
+        key: value.translate(_CONTROL_CHARACTERS) if isinstance(value, str) else value for key, value in entry.items()
     }
 
 

@@ -98,7 +98,7 @@ def run(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 @pytest.mark.usefixtures("filled")
 def test_list_shows_what_matters_to_people(run: Run) -> None:
-    """A call is one line: its local time, for which test run, from whom to whom, how it ended and how it sounded."""
+    """A call is one line: when (local time), for which run, from whom to whom, and how it went."""
     result = run("list")
 
     lines = [" ".join(line.split()) for line in result.stdout.splitlines() if "aaaaaaaa" in line]
@@ -224,9 +224,7 @@ def test_show_says_what_it_searched_for(run: Run) -> None:
         ("json", json.loads),
     ],
 )
-def test_export_writes_whole_records(
-    run: Run, tmp_path: Path, name: str, parse: Callable[[str], Any]
-) -> None:
+def test_export_writes_whole_records(run: Run, tmp_path: Path, name: str, parse: Callable[[str], Any]) -> None:
     """The same records go to standard output and to a file, whole."""
     expected = [REJECTED.to_dict(), ANSWERED.to_dict()]
 

@@ -1,10 +1,13 @@
 """`sip-agent config`: are the settings right, and which are in force."""
 
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from sip_agent.cli import app
@@ -15,10 +18,16 @@ ECHO = "sip_agent.handlers.echo:EchoHandler"
 
 
 @pytest.fixture(autouse=True)
-def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("SIP_AGENT_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers, root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
 
 
 def run(*arguments: str) -> Result:
@@ -147,9 +156,7 @@ class TestShow:
 
     def test_defaults_can_be_brought_to_life(self) -> None:
         """What is commented out in that file is right once the comment signs are gone."""
-        text = (
-            run("config", "show", "--defaults").stdout.replace("\n# ", "\n").replace(" = ...", ' = "sip:x"')
-        )
+        text = run("config", "show", "--defaults").stdout.replace("\n# ", "\n").replace(" = ...", ' = "sip:x"')
         Path("full.toml").write_text(text)
 
         settings = load_settings(Path("full.toml"))

@@ -82,8 +82,7 @@ class TestSources:
             load_settings(Path("other.toml"))
 
         assert (
-            str(caught.value)
-            == "other.toml: no such settings file: create it, or correct --config or SIP_AGENT_CONFIG"
+            str(caught.value) == "other.toml: no such settings file: create it, or correct --config or SIP_AGENT_CONFIG"
         )
 
     def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
@@ -108,6 +107,19 @@ class TestSources:
         assert settings.source_of("sip.udp_port") is SettingSource.ENVIRONMENT
         assert settings.source_of("sip.tcp_port") is SettingSource.FILE
         assert settings.source_of("sip.tls_port") is SettingSource.DEFAULT
+
+    def test_sources_of_secrets_and_lists_are_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A secret comes from where its file is named, and a list of tables from where it is written."""
+        Path("key").write_text("abc")
+        monkeypatch.setenv("SIP_AGENT_CEKURA__API_KEY_FILE", "key")
+        monkeypatch.setenv("SIP_AGENT_ROUTES", '[{"handler": "ring"}]')
+
+        settings = load('[cekura]\napi_key = "old"\n[[routes]]\nhandler = "echo"')
+
+        assert settings.cekura.api_key.get_secret_value() == "abc"
+        assert settings.source_of("cekura.api_key") is SettingSource.ENVIRONMENT
+        assert settings.source_of("routes[0].handler") is SettingSource.ENVIRONMENT
+        assert settings.source_of("routes[0].options") is SettingSource.DEFAULT
 
     def test_variables_hold_lists_and_tables(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Lists are written a,b or as JSON or TOML; tables as JSON or TOML, or entry by entry."""
@@ -210,9 +222,7 @@ class TestValues:
         assert settings.media.srtp is SrtpMode.OPTIONAL
         assert settings.media.engine is EngineChoice.LIGHT
         assert settings.accounts[0].password.get_secret_value() == "pw"
-        assert settings.routes[0].match == RouteMatch(
-            user="a", account="trunk", header={"X-Name": "v", "X-Other": "w"}
-        )
+        assert settings.routes[0].match == RouteMatch(user="a", account="trunk", header={"X-Name": "v", "X-Other": "w"})
         assert settings.routes[0].options == {"status": 486}
         assert settings.log.format is LogFormat.JSON
 
@@ -224,10 +234,7 @@ class TestValues:
             ("[sip]\nbind = []", "sip.bind = []: write at least one"),
             (
                 '[sip]\nbind = ["localhost"]',
-                (
-                    'sip.bind[0] = "localhost": '
-                    "write an IP address of this machine, like 127.0.0.1, 0.0.0.0 or ::"
-                ),
+                ('sip.bind[0] = "localhost": write an IP address of this machine, like 127.0.0.1, 0.0.0.0 or ::'),
             ),
             (
                 "[sip]\nudp_port = 0\ntcp_port = 0",
@@ -239,10 +246,7 @@ class TestValues:
             ),
             (
                 '[sip]\npublic_address = "a:5060"',
-                (
-                    'sip.public_address = "a:5060": '
-                    "write an IP address or a host name, without port, or leave it empty"
-                ),
+                ('sip.public_address = "a:5060": write an IP address or a host name, without port, or leave it empty'),
             ),
             (
                 '[auth]\nalgorithms = ["SHA1"]',
@@ -352,10 +356,7 @@ class TestValues:
         assert errors == [
             "sip.udp_port = -1: write a number from 0 on (in sip-agent.toml)",
             "media.record = 7: write true or false (in sip-agent.toml)",
-            (
-                "log.level = \"loud\": write one of 'debug', 'info', 'warning' or 'error' "
-                "(from SIP_AGENT_LOG__LEVEL)"
-            ),
+            ("log.level = \"loud\": write one of 'debug', 'info', 'warning' or 'error' (from SIP_AGENT_LOG__LEVEL)"),
         ]
 
     def test_correlation_profiles_can_be_added(self) -> None:
@@ -423,9 +424,7 @@ class TestUnknownKeys:
             ),
         ],
     )
-    def test_variables_are_checked_too(
-        self, variable: str, error: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_variables_are_checked_too(self, variable: str, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A variable that sets nothing is an error as well."""
         monkeypatch.setenv(variable, "x")
 
@@ -483,9 +482,7 @@ class TestSafety:
 
     def test_everyone_can_be_meant(self) -> None:
         """An allow-list of everyone says that it is no accident."""
-        settings = Settings(
-            sip=SipSettings(bind=("::",)), admission=AdmissionSettings(allow=("0.0.0.0/0", "::/0"))
-        )
+        settings = Settings(sip=SipSettings(bind=("::",)), admission=AdmissionSettings(allow=("0.0.0.0/0", "::/0")))
 
         assert settings.admission.allow == ("0.0.0.0/0", "::/0")
 
@@ -518,9 +515,7 @@ class TestSecrets:
             (b"\xff", "is not UTF-8 text: write the secret as plain text"),
         ],
     )
-    def test_a_file_without_a_secret_is_an_error(
-        self, content: bytes | None, error: str, tmp_path: Path
-    ) -> None:
+    def test_a_file_without_a_secret_is_an_error(self, content: bytes | None, error: str, tmp_path: Path) -> None:
         """The error names the setting, the file and what is wrong with it."""
         if content is not None:
             Path("token").write_bytes(content)
@@ -560,9 +555,7 @@ class TestSecrets:
         assert load('[api]\ntoken_file = "gone"').api.token.get_secret_value() == "fresh"
 
     @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
-    def test_secrets_that_everyone_can_read_are_warned_of(
-        self, mode: int, *, warned: bool, tmp_path: Path
-    ) -> None:
+    def test_secrets_that_everyone_can_read_are_warned_of(self, mode: int, *, warned: bool, tmp_path: Path) -> None:
         """A secret file that every user of the machine can read draws a warning."""
         Path("token").write_text("a")
         Path("token").chmod(mode)
@@ -570,9 +563,7 @@ class TestSecrets:
 
         warnings = load('[api]\ntoken_file = "token"').warnings
 
-        assert (
-            f"{path} holds a secret and is readable by every user: chmod 600 {path}" in warnings
-        ) is warned
+        assert (f"{path} holds a secret and is readable by every user: chmod 600 {path}" in warnings) is warned
 
 
 class TestWarnings:
@@ -604,10 +595,7 @@ class TestWarnings:
             ),
             (
                 '[api]\nbind = "0.0.0.0:8080"',
-                (
-                    'api.bind = "0.0.0.0:8080" without a token: anyone there hears every call: '
-                    "set api.token_file"
-                ),
+                ('api.bind = "0.0.0.0:8080" without a token: anyone there hears every call: set api.token_file'),
             ),
         ],
     )
@@ -640,9 +628,7 @@ class TestDurations:
         """Units may be combined, and a bare number is seconds."""
         assert parse_duration(value) == timedelta(seconds=seconds)
 
-    @pytest.mark.parametrize(
-        "value", ["", "m", "5 apples", "-3s", -1, True, None, "nan", "inf", "1e300", "999999h"]
-    )
+    @pytest.mark.parametrize("value", ["", "m", "5 apples", "-3s", -1, True, None, "nan", "inf", "1e300", "999999h"])
     def test_refuses(self, value: object) -> None:
         """What is no duration, or not one a call could last, is refused."""
         with pytest.raises(ValueError, match="write a duration like"):

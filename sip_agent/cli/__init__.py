@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sip_agent.cli import call, calls, config, db, doctor, firewall, handlers, ping, serve
+from sip_agent.cli import call, calls, config, db, demo, doctor, firewall, handlers, ping, serve
 from sip_agent.cli.output import ExitStatus
 from sip_agent.errors import SettingsError, SipAgentError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("call")(call.call)
 app.add_typer(calls.app, name="calls")
+app.command("demo")(demo.demo)
 app.command("handlers")(handlers.handlers)
 app.command("ping")(ping.ping)
 app.add_typer(config.app, name="config")

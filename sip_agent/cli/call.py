@@ -1,6 +1,7 @@
 """`sip-agent call`: place one call, print what happened."""
 
 import asyncio
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,15 +10,23 @@ import typer
 from rich.table import Table
 
 from sip_agent.cli.output import ExitStatus, console, print_json
-from sip_agent.config import EngineChoice, LogLevel, Settings, SrtpMode
 from sip_agent.errors import SettingsError
-from sip_agent.log import configure_logging
 
 if TYPE_CHECKING:
     from sip_agent.caller import CallRequest, CallResult
+    from sip_agent.config import Settings
 
 CALLER_RTP_PORTS = (30_000, 39_999)
 """Apart from the agent's default range, so that both can run on one machine."""
+
+
+class Engine(StrEnum):
+    """Which build of pjsua2 places the call."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    LIGHT = "light"
+
 
 TRANSPORTS = ("udp", "tcp", "tls")
 
@@ -49,7 +58,7 @@ def call(
     *,
     srtp: Annotated[bool, typer.Option("--srtp", help="Offer encrypted RTP (SDES), and nothing else.")] = False,
     ring_timeout: Annotated[float, typer.Option(help="Give up after so many seconds without an answer.")] = 60,
-    engine: Annotated[EngineChoice, typer.Option(help="Which build of pjsua2 to use.")] = EngineChoice.AUTO,
+    engine: Annotated[Engine, typer.Option(help="Which build of pjsua2 to use.")] = Engine.AUTO,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Place one call and print what happened; exit status 0 if it was answered, 1 if not.
@@ -57,6 +66,8 @@ def call(
     Example: sip-agent call sip:agent@127.0.0.1 -H 'X-Run-Id: 1' --user cekura --tone 440 --duration 3
     """
     from sip_agent.caller import CallRequest
+    from sip_agent.config import LogFormat, LogLevel
+    from sip_agent.log import configure_logging
     from sip_agent.ua.endpoint import Caller
 
     headers = [_header(text) for text in header or ()]
@@ -66,7 +77,7 @@ def call(
         raise SettingsError(f"--play: there is no sound file {play}")
     target = _target(uri, transport.lower())
     settings = caller_settings(codec=codec, srtp=srtp, engine=engine)
-    configure_logging(settings.log.format, LogLevel.WARNING)
+    configure_logging(LogFormat.CONSOLE, LogLevel.WARNING)
     request = CallRequest(
         uri=target,
         caller=Caller(uri=from_uri, username=user, password=password),
@@ -87,11 +98,13 @@ def call(
     raise typer.Exit(ExitStatus.DONE if answered else ExitStatus.TESTED_THING_FAILED)
 
 
-def caller_settings(*, codec: str = "", srtp: bool = False, engine: EngineChoice = EngineChoice.AUTO) -> Settings:
+def caller_settings(*, codec: str = "", srtp: bool = False, engine: Engine = Engine.AUTO) -> "Settings":
     """Return the settings of a process that only places calls."""
+    from sip_agent.config import Settings
+
     media: dict[str, Any] = {
         "rtp_ports": CALLER_RTP_PORTS,
-        "srtp": SrtpMode.MANDATORY if srtp else SrtpMode.OFF,
+        "srtp": "mandatory" if srtp else "off",
         "engine": engine,
         "rtp_timeout": 0,
     }
@@ -103,7 +116,7 @@ def caller_settings(*, codec: str = "", srtp: bool = False, engine: EngineChoice
         raise SettingsError(f"--codec: write PCMU, PCMA, G722 or opus, not {codec}") from error
 
 
-async def _call(settings: Settings, request: "CallRequest") -> "CallResult":
+async def _call(settings: "Settings", request: "CallRequest") -> "CallResult":
     from sip_agent.caller import place_call
     from sip_agent.ua.endpoint import Binding, Endpoint
 

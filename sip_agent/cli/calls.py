@@ -106,9 +106,7 @@ Header = Annotated[
 WithOutcome = Annotated[Outcome | None, typer.Option("--outcome", help="Calls that ended in this way.")]
 Since = Annotated[
     datetime | None,
-    typer.Option(
-        "--since", parser=parse_since, metavar="TIME", help="Calls from this time on: RFC 3339, or 2h."
-    ),
+    typer.Option("--since", parser=parse_since, metavar="TIME", help="Calls from this time on: RFC 3339, or 2h."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -187,7 +185,7 @@ def show_call(
     if as_json:
         print_json(found[0])
     else:
-        _print_sections(found[0])
+        print_sections(found[0])
 
 
 @app.command("export")
@@ -199,9 +197,7 @@ def export_calls(
     header: Header = None,
     outcome: WithOutcome = None,
     since: Since = None,
-    export_format: Annotated[
-        ExportFormat, typer.Option("--format", help="How to write.")
-    ] = ExportFormat.JSONL,
+    export_format: Annotated[ExportFormat, typer.Option("--format", help="How to write.")] = ExportFormat.JSONL,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="F", help="File to write; default: standard output.")
     ] = None,
@@ -212,9 +208,7 @@ def export_calls(
     Example:
         sip-agent calls export --since 7d --format csv --output calls.csv
     """
-    query = _query(
-        header, run_id=run_id, scenario_id=scenario_id, result_id=result_id, outcome=outcome, since=since
-    )
+    query = _query(header, run_id=run_id, scenario_id=scenario_id, result_id=result_id, outcome=outcome, since=since)
     write = _WRITERS[export_format]
     with _store(config) as store:
         if output is None:
@@ -312,7 +306,8 @@ def _table(documents: Iterable[dict[str, Any]]) -> Table:
     return table
 
 
-def _print_sections(document: dict[str, Any]) -> None:
+def print_sections(document: dict[str, Any]) -> None:
+    """Print a call record for people: one title per section, what has no value left out."""
     for title, keys in SECTIONS.items():
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
@@ -337,7 +332,7 @@ def _facts(label: str, value: Any) -> Iterator[tuple[str, str]]:
                 yield item.get("speaker", label), ", ".join(f"{key}={part}" for key, part in rest.items())
             else:
                 yield label, str(item)
-    elif value is not None:
+    elif value not in {None, ""}:
         yield label, str(value)
 
 
@@ -345,8 +340,7 @@ def _plain(value: str) -> Text:
     """Return a caller's text as such: no Rich markup in it, nor anything that steers a terminal."""
     return Text(
         "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode()
-            for character in value
+            character if character.isprintable() else character.encode("unicode_escape").decode() for character in value
         )
     )
 

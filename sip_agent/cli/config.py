@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option(
-        "--config", metavar="FILE", help="Settings file, instead of SIP_AGENT_CONFIG or ./sip-agent.toml."
-    ),
+    typer.Option("--config", metavar="FILE", help="Settings file, instead of SIP_AGENT_CONFIG or ./sip-agent.toml."),
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
@@ -96,9 +94,7 @@ def _show_settings(config: Path | None, *, json: bool) -> None:
     settings = load_settings(config)
     values = dict(_leaves(settings, ""))
     if json:
-        document = {
-            key: {"value": value, "source": str(settings.source_of(key))} for key, value in values.items()
-        }
+        document = {key: {"value": value, "source": str(settings.source_of(key))} for key, value in values.items()}
         print_json({"file": settings.file and str(settings.file), "settings": document})
         return
     table = Table("Setting", "Value", "Source", box=None)

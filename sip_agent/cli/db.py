@@ -18,9 +18,7 @@ def db() -> None:
 @app.command("upgrade")
 def upgrade_database(
     *,
-    check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit status 1 if an upgrade is due.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit status 1 if an upgrade is due.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Bring the database up to date; 'sip-agent serve' does so too when it starts.

@@ -21,20 +21,31 @@ def ping(
     Example: sip-agent ping sip:agent@127.0.0.1:5060
     """
     host, port = _address(uri, config)
+    started = time.perf_counter()
+    status_line = ask(host, port, timeout)
+    if status_line is None:
+        stderr.print(f"no answer from {host}:{port}")
+        raise typer.Exit(ExitStatus.TESTED_THING_FAILED)
+    console.print(f"{status_line} from {host}:{port} in {(time.perf_counter() - started) * 1000:.1f} ms")
+
+
+def ask(host: str, port: int, timeout_s: float) -> str | None:
+    """Send OPTIONS over UDP and return the status line of the answer, or None if there is none in time."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as peer:
-        peer.settimeout(timeout)
-        peer.connect((host, port))
-        local_host, local_port = peer.getsockname()[:2]
-        started = time.perf_counter()
+        peer.settimeout(timeout_s)
         try:
+            peer.connect((host, port))
+            local_host, local_port = peer.getsockname()[:2]
             peer.send(_options(host, port, local_host, local_port))
             answer = peer.recv(65535)
-        except OSError as error:
-            stderr.print(f"no answer from {host}:{port} ({error})")
-            raise typer.Exit(ExitStatus.TESTED_THING_FAILED) from error
-    status_line = answer.partition(b"\r\n")[0].decode("utf-8", "replace")
-    console.print(f"{status_line} from {host}:{port} in {(time.perf_counter() - started) * 1000:.1f} ms")
+        except TimeoutError:
+            return None
+        except OSError:
+            # Nobody listens there yet: the answer to that comes at once, but a health check waits its time.
+            time.sleep(timeout_s)
+            return None
+    return answer.partition(b"\r\n")[0].decode("utf-8", "replace")
 
 
 def _address(uri: str, config: ConfigOption) -> tuple[str, int]:

@@ -2,30 +2,28 @@
 
 import asyncio
 import signal
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from sip_agent.cli.config import ConfigOption
 
-from sip_agent.config import Settings, load_settings
-from sip_agent.log import configure_logging
+if TYPE_CHECKING:
+    from sip_agent.config import Settings
 
 
-def serve(
-    config: Annotated[
-        Path | None, typer.Option(help="The settings file.", envvar="SIP_AGENT_CONFIG", show_default=False)
-    ] = None,
-) -> None:
+def serve(config: ConfigOption = None) -> None:
     """Run the agent until it is stopped by Ctrl-C or SIGTERM.
 
     Example: sip-agent serve --config sip-agent.toml
     """
+    from sip_agent.config import load_settings
+    from sip_agent.log import configure_logging
+
     settings = load_settings(config)
     configure_logging(settings.log.format, settings.log.level)
     asyncio.run(_serve(settings))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: "Settings") -> None:
     from sip_agent.agent import Agent
 
     stop = asyncio.Event()

@@ -39,9 +39,7 @@ def _describe(model: type[BaseModel], prefix: str, variable: str) -> Iterator[Se
         key, environment = f"{prefix}{name}", f"{variable}{name.upper()}"
         annotation = plain(info.annotation)
         item = (
-            plain(get_args(annotation)[-1 if get_origin(annotation) is dict else 0])
-            if get_args(annotation)
-            else None
+            plain(get_args(annotation)[-1 if get_origin(annotation) is dict else 0]) if get_args(annotation) else None
         )
         if is_model(annotation):
             yield from _describe(annotation, f"{key}.", f"{environment}__")
@@ -91,7 +89,7 @@ def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         items = get_args(annotation)
         kind = _type_name(plain(items[0]))
-        return f"list of {kind}" if items[-1] is Ellipsis else f"{len(items)} times {kind}"
+        return f"list of {kind}" if items[-1] is Ellipsis else f"pair of {kind}s"
     if get_origin(annotation) is dict:
         return f"table of {_type_name(plain(get_args(annotation)[1]))}"
     return _TYPE_NAMES[annotation]

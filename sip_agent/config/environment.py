@@ -69,11 +69,7 @@ def _locate(segments: Iterable[str]) -> tuple[Keys, Any]:
 
 def _decode(annotation: Any, text: str) -> Any:
     """Read a variable's text as what the setting wants: lists also as a,b and tables as JSON or TOML."""
-    if (
-        get_origin(annotation) is tuple
-        and not text.lstrip().startswith("[")
-        and not is_model(get_args(annotation)[0])
-    ):
+    if get_origin(annotation) is tuple and not text.lstrip().startswith("[") and not is_model(get_args(annotation)[0]):
         return [part.strip() for part in text.split(",")]
     if get_origin(annotation) in {tuple, dict} or is_model(annotation):
         return _decode_structure(text)

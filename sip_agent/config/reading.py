@@ -88,23 +88,24 @@ def _toml_position(message: str, text: str) -> tuple[str, int, int]:
 
 
 def _sources(document: Mapping[str, Any], overrides: Iterable[Override]) -> dict[str, SettingSource]:
-    """Return where each key that is not a default came from."""
+    """Return where each key that is not a default came from; a secret comes from where its file is named."""
     sources: dict[str, SettingSource] = {}
 
-    def mark(value: Any, keys: Keys) -> None:
-        sources[dotted(keys)] = SettingSource.FILE
-        items = (
-            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        )
-        for key, item in items:
-            mark(item, (*keys, key))
+    def mark(keys: Keys, value: Any, source: SettingSource) -> None:
+        key = dotted(keys)
+        sources[key] = source
+        if key.endswith("_file"):
+            sources[key.removesuffix("_file")] = source
+        else:
+            sources.pop(f"{key}_file", None)
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for inner, item in items:
+            mark((*keys, inner), item, source)
 
     for section, value in document.items():
-        mark(value, (section,))
+        mark((section,), value, SettingSource.FILE)
     for override in overrides:
-        for length in range(1, len(override.keys) + 1):
+        mark(override.keys, override.value, SettingSource.ENVIRONMENT)
+        for length in range(1, len(override.keys)):
             sources[dotted(override.keys[:length])] = SettingSource.ENVIRONMENT
-    for key, source in list(sources.items()):
-        if key.endswith("_file"):
-            sources.setdefault(key.removesuffix("_file"), source)
     return sources

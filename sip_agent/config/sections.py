@@ -66,9 +66,7 @@ class SipTlsSettings(Section):
     certificate: SettingsPath = Field(
         Path("server.pem"), description="PEM file with the certificate and the chain up to its authority"
     )
-    private_key: SettingsPath = Field(
-        Path("server.key"), description="PEM file with the certificate's private key"
-    )
+    private_key: SettingsPath = Field(Path("server.key"), description="PEM file with the certificate's private key")
 
 
 class SipSettings(Section):
@@ -96,9 +94,7 @@ class SipSettings(Section):
         "sip-agent/<version>",
         description="text of the Server and User-Agent headers; <version> becomes the agent's version",
     )
-    tls: SipTlsSettings = Field(
-        default_factory=SipTlsSettings, description="certificate of the TLS transport"
-    )
+    tls: SipTlsSettings = Field(default_factory=SipTlsSettings, description="certificate of the TLS transport")
 
     @field_validator("user_agent")
     @classmethod
@@ -158,9 +154,7 @@ class AdmissionSettings(Section):
         description='CIDR blocks that may call, and the preset "cekura"; empty: whoever can reach sip.bind',
     )
     max_calls: WholeNumber = Field(100, ge=1, description="simultaneous calls; one more is refused with 503")
-    calls_per_second: WholeNumber = Field(
-        50, ge=1, description="new calls a second; more are refused with 503"
-    )
+    calls_per_second: WholeNumber = Field(50, ge=1, description="new calls a second; more are refused with 503")
     max_duration: PositiveDuration = Field(
         timedelta(minutes=30),
         description="longest call; the agent hangs up then, so that no test runs for ever",
@@ -187,9 +181,7 @@ class MediaSettings(Section):
         16000,
         description="rate of the audio that handlers see; 8000 halves the cost if all codecs are narrow",
     )
-    srtp: SrtpMode = Field(
-        SrtpMode.OFF, description="encrypted RTP: mandatory refuses callers that do not offer it"
-    )
+    srtp: SrtpMode = Field(SrtpMode.OFF, description="encrypted RTP: mandatory refuses callers that do not offer it")
     rtp_timeout: Duration = Field(
         timedelta(seconds=30),
         description="end a call that gets no RTP for so long and is not on hold; 0 never does",
@@ -293,13 +285,9 @@ class AccountSettings(Section):
     username: Name = Field(description="user part of the address that is registered")
     auth_username: str = Field("", description="user name for digest, where it is not username")
     password_file: OptionalPath = Field(None, description="file with the password, instead of password")
-    password: SecretStr = Field(
-        SecretStr(""), description="password for digest; better from the environment or a file"
-    )
+    password: SecretStr = Field(SecretStr(""), description="password for digest; better from the environment or a file")
     realm: Name = Field("*", description="realm the password is meant for; * takes any")
-    expires: PositiveDuration = Field(
-        timedelta(seconds=300), description="life of the registration, renewed in time"
-    )
+    expires: PositiveDuration = Field(timedelta(seconds=300), description="life of the registration, renewed in time")
     outbound_proxy: SipUri = Field(
         "", description="SIP URI of the proxy that REGISTER and calls go through; empty: none"
     )
@@ -316,9 +304,7 @@ class RouteMatch(Section):
 
     user: TextOrNone = Field(None, description="user part of the request URI")
     account: TextOrNone = Field(None, description="name of the account the call came in by")
-    header: dict[Name, str] = Field(
-        default_factory=dict, description="header names and the value each must have"
-    )
+    header: dict[Name, str] = Field(default_factory=dict, description="header names and the value each must have")
 
     @model_validator(mode="before")
     @classmethod
@@ -366,9 +352,7 @@ class ApiSettings(Section):
         "127.0.0.1:8080", description="address:port of the HTTP API and dashboard; empty switches them off"
     )
     token_file: OptionalPath = Field(None, description="file with the token, instead of token")
-    token: SecretStr = Field(
-        SecretStr(""), description="token that API requests must carry; empty: none asked"
-    )
+    token: SecretStr = Field(SecretStr(""), description="token that API requests must carry; empty: none asked")
 
     _token_from_file = field_validator("token")(secret_or_file)
 
@@ -397,9 +381,7 @@ class CekuraSettings(Section):
 
     api_key_file: OptionalPath = Field(None, description="file with the API key, instead of api_key")
     api_key: SecretStr = Field(SecretStr(""), description="API key; better from the environment or a file")
-    base_url: str = Field(
-        "https://api.cekura.ai", description="where Cekura's API is; a stand-in has another place"
-    )
+    base_url: str = Field("https://api.cekura.ai", description="where Cekura's API is; a stand-in has another place")
     agent_id: WholeNumber = Field(0, ge=0, description="id of this agent at Cekura; 0: not set")
 
     _api_key_from_file = field_validator("api_key")(secret_or_file)

@@ -37,9 +37,7 @@ class Settings(Section):
 
     sip: SipSettings = Field(default_factory=SipSettings, description="where the agent listens")
     auth: AuthSettings = Field(default_factory=AuthSettings, description="digest authentication of callers")
-    admission: AdmissionSettings = Field(
-        default_factory=AdmissionSettings, description="who may call, and how much"
-    )
+    admission: AdmissionSettings = Field(default_factory=AdmissionSettings, description="who may call, and how much")
     media: MediaSettings = Field(default_factory=MediaSettings, description="RTP, codecs and recordings")
     correlation: CorrelationSettings = Field(
         default_factory=CorrelationSettings, description="how a call is joined to a test run"
@@ -128,8 +126,7 @@ def _doubts(settings: Settings) -> Iterator[str]:
     public_address = settings.sip.public_address
     if public_address and not settings.media.public_address and not is_ip_address(public_address):
         yield (
-            f'sip.public_address = "{public_address}" is a name, and SDP wants an IP address: '
-            "set media.public_address"
+            f'sip.public_address = "{public_address}" is a name, and SDP wants an IP address: set media.public_address'
         )
     if settings.media.srtp is not SrtpMode.OFF and not settings.sip.tls_port:
         yield (

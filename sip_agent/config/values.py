@@ -91,9 +91,7 @@ def _ip_address(value: str) -> str:
         raise ValueError("write an IP address of this machine, like 127.0.0.1, 0.0.0.0 or ::") from None
 
 
-_HOST_NAME = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}))*\.?"
-)
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}))*\.?")
 
 
 def is_ip_address(value: str) -> bool:
@@ -124,9 +122,7 @@ _SIP_URI = re.compile(
 
 def _sip_uri(value: str) -> str:
     if value and not _SIP_URI.fullmatch(value):
-        raise ValueError(
-            'write a SIP URI without angle brackets, like "sip:pbx.example.com:5060;transport=tcp"'
-        )
+        raise ValueError('write a SIP URI without angle brackets, like "sip:pbx.example.com:5060;transport=tcp"')
     return value
 
 

@@ -101,9 +101,7 @@ class CallStore(CallReader):
             closed = [_interrupted(document, now) for _, document in rows]
             for (instance, _), document in zip(rows, closed, strict=True):
                 values = call_row(document, instance)
-                connection.execute(
-                    update(calls).where(calls.c.call_uuid == values.pop("call_uuid")).values(values)
-                )
+                connection.execute(update(calls).where(calls.c.call_uuid == values.pop("call_uuid")).values(values))
             return closed
 
     def _dead_instances(self, connection: Connection) -> list[int]:

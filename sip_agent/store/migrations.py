@@ -108,9 +108,7 @@ def migrate(engine: Engine, location: Location, migrations: Sequence[Migration] 
         return list(todo.values())
 
 
-def pending(
-    connection: Connection, location: Location, migrations: Sequence[Migration] = MIGRATIONS
-) -> dict[int, str]:
+def pending(connection: Connection, location: Location, migrations: Sequence[Migration] = MIGRATIONS) -> dict[int, str]:
     """Return the missing migrations by number; a database that knows more than this code is refused."""
     exists = inspect(connection).has_table(_table.name)
     applied = set(connection.execute(select(_table.c.number)).scalars()) if exists else set()
@@ -119,6 +117,4 @@ def pending(
             f"store.url: {location} was written by a newer sip-agent (its schema is {newest}, this one knows "
             f"{len(migrations)}); upgrade sip-agent, or name another database"
         )
-    return {
-        number: migration.__name__ for number, migration in enumerate(migrations, 1) if number not in applied
-    }
+    return {number: migration.__name__ for number, migration in enumerate(migrations, 1) if number not in applied}

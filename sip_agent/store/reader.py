@@ -63,9 +63,7 @@ class CallReader:
         if value and kind in {"run", "scenario", "result"}:
             return list(self._documents(_newest_first(calls.c[f"{kind}_id"] == storable(value))))
         wanted = storable(identifier)
-        exact = list(
-            self._documents(_newest_first(or_(calls.c.call_uuid == wanted, calls.c.call_id == wanted)))
-        )
+        exact = list(self._documents(_newest_first(or_(calls.c.call_uuid == wanted, calls.c.call_id == wanted))))
         if exact or len(wanted) < MIN_PREFIX:
             return exact
         return list(self._documents(_newest_first(func.substr(calls.c.call_uuid, 1, len(wanted)) == wanted)))
@@ -89,9 +87,7 @@ def reading(url: str, *, base_dir: Path) -> Iterator[CallReader]:
         with explained(location), engine.connect() as connection:
             missing = pending(connection, location)
         if missing:
-            raise SettingsError(
-                f"store.url: {location} lacks {', '.join(missing.values())}; run: sip-agent db upgrade"
-            )
+            raise SettingsError(f"store.url: {location} lacks {', '.join(missing.values())}; run: sip-agent db upgrade")
         yield CallReader(engine)
     finally:
         engine.dispose()

@@ -103,7 +103,7 @@ class Dialog:
 
     async def refer(self, uri: str) -> None:
         """Send REFER (RFC 3515)."""
-        await self._run("transfer", lambda: self._require().xfer(uri, engine.load().CallOpParam(True)))
+        await self._run("transfer", lambda: self._require().xfer(uri, call_options()))
 
     async def send_dtmf(self, digits: str) -> None:
         """Send digits as RFC 4733 events."""
@@ -218,28 +218,23 @@ class Dialog:
         self._rtp.add(self._pj_call.getStreamStat(index))
 
     def _answer(self, status: int, headers: Headers) -> None:
-        pj = engine.load()
-        prm = pj.CallOpParam(True)
+        prm = call_options(headers)
         prm.statusCode = status
-        prm.txOption = tx_option(headers)
         self._require().answer(prm)
 
     def _hangup(self, ended_by: EndedBy, status: int | None, headers: Headers, reason: str) -> None:
-        pj = engine.load()
         if self._ending is None:
             self._ending, self._end_reason = ended_by, reason
-        prm = pj.CallOpParam(True)
+        prm = call_options(headers)
         prm.statusCode = status or SipStatus.DECLINE
-        prm.txOption = tx_option(headers)
         self._require().hangup(prm)
 
     def _reinvite(self, *, hold: bool) -> None:
-        pj = engine.load()
-        prm = pj.CallOpParam(True)
+        prm = call_options()
         if hold:
             self._require().setHold(prm)
         else:
-            prm.opt.flag = pj.PJSUA_CALL_UNHOLD
+            prm.opt.flag = engine.load().PJSUA_CALL_UNHOLD
             self._require().reinvite(prm)
 
     def _require(self) -> Any:
@@ -313,17 +308,20 @@ class Dialog:
             self._listener(event)
 
 
-def tx_option(headers: Headers) -> Any:
-    """Return pjsua2 transmit options that carry extra header fields."""
+def call_options(headers: Headers = ()) -> Any:
+    """Return pjsua2 parameters for an operation on a call: one audio stream and nothing else, extra header fields."""
     pj = engine.load()
-    option = pj.SipTxOption()
+    prm = pj.CallOpParam(True)
+    prm.opt.audioCount, prm.opt.videoCount = 1, 0
+    if engine.is_native():
+        prm.opt.textCount = 0  # real-time text: its thread would hold up the end of each call by 300 ms
     fields = pj.SipHeaderVector()
     for name, value in headers:
         field = pj.SipHeader()
         field.hName, field.hValue = name, value
         fields.append(field)
-    option.headers = fields
-    return option
+    prm.txOption.headers = fields
+    return prm
 
 
 def _reason_of(prm: Any) -> tuple[bool, int | None]:

@@ -27,7 +27,7 @@ from sip_agent.ua.accounts import (
     open_account,
     registered_account_config,
 )
-from sip_agent.ua.dialogs import Dialog, pj_call_class, tx_option
+from sip_agent.ua.dialogs import Dialog, call_options, pj_call_class
 from sip_agent.ua.pump import Pump
 from sip_agent.ua.sip_thread import SipThread
 
@@ -367,11 +367,8 @@ class Endpoint:
         account = open_account(config, self._on_incoming)
         self._accounts.append(account)
         dialog = self._open_dialog(account, pj.PJSUA_INVALID_ID, outbound=True)
-        prm = pj.CallOpParam(True)
-        prm.opt.videoCount = 0
-        prm.txOption = tx_option(headers)
         try:
-            self._dialogs[dialog].makeCall(uri, prm)
+            self._dialogs[dialog].makeCall(uri, call_options(headers))
         except pj.Error:
             self._dialogs.pop(dialog).release()
             raise

@@ -83,9 +83,7 @@ def postgres_server() -> Iterator[str]:
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """Create an empty PostgreSQL database."""
     name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(
-        host=postgres_server, user="agent", dbname="postgres", autocommit=True
-    ) as connection:
+    with psycopg.connect(host=postgres_server, user="agent", dbname="postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         yield f"postgresql://agent@/{name}?host={postgres_server}"
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -127,13 +127,9 @@ async def test_finish_asks_for_an_outcome(store: CallStore, new_record: NewRecor
         await store.finish(new_record())
 
 
-async def test_what_a_database_cannot_hold_is_stored_visibly(
-    store: CallStore, ended_record: NewRecord
-) -> None:
+async def test_what_a_database_cannot_hold_is_stored_visibly(store: CallStore, ended_record: NewRecord) -> None:
     """NUL, lone surrogates and numbers that JSON lacks do not break storing, and search finds them."""
-    record = ended_record(
-        run_id="1\x002", headers={"X-Raw": ["caf\udce9"]}, metrics={"ratio": float("nan"), "at": NOW}
-    )
+    record = ended_record(run_id="1\x002", headers={"X-Raw": ["caf\udce9"]}, metrics={"ratio": float("nan"), "at": NOW})
 
     await store.finish(record)
 
@@ -184,9 +180,7 @@ async def test_concurrent_calls_keep_apart(store: CallStore, new_record: NewReco
     assert [document["run_id"] for document in store.search(CallQuery(headers=(("x-number", "7"),)))] == ["7"]
 
 
-async def test_a_cancelled_caller_does_not_take_its_record_along(
-    store: CallStore, new_record: NewRecord
-) -> None:
+async def test_a_cancelled_caller_does_not_take_its_record_along(store: CallStore, new_record: NewRecord) -> None:
     """A call whose coroutine is cancelled while it is being stored is stored all the same."""
     record = new_record()
     begin = asyncio.ensure_future(store.begin(record))

@@ -71,9 +71,7 @@ def test_a_missing_driver_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_server_that_is_away_is_explained_without_the_password(tmp_path: Path) -> None:
     """The message shows where the server was looked for, but not the password."""
-    with pytest.raises(
-        SettingsError, match=r"store\.url: cannot use postgresql.*check that the server"
-    ) as caught:
+    with pytest.raises(SettingsError, match=r"store\.url: cannot use postgresql.*check that the server") as caught:
         CallStore.open(f"postgres://agent:hunter2@/calls?host={tmp_path}", base_dir=tmp_path)
 
     assert "hunter2" not in str(caught.value)

@@ -53,9 +53,7 @@ def test_migrations_make_the_schema_of_the_code(engine: Engine, location: Locati
         for name in found.get_table_names()
         if name != "migrations"
     }
-    assert {
-        table.name: [column.name for column in table.columns] for table in metadata.sorted_tables
-    } == tables
+    assert {table.name: [column.name for column in table.columns] for table in metadata.sorted_tables} == tables
 
 
 def test_migrations_are_applied_once(store_url: str, tmp_path: Path) -> None:
@@ -103,17 +101,11 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine: Engine, location: 
     assert set() == columns & {"colour", "shape"}
 
 
-def test_a_newer_database_is_refused(
-    store_url: str, engine: Engine, location: Location, tmp_path: Path
-) -> None:
+def test_a_newer_database_is_refused(store_url: str, engine: Engine, location: Location, tmp_path: Path) -> None:
     """A database that a newer version has changed is not touched, and the message says what to do."""
     migrate(engine, location)
     with atomic(engine) as connection:
-        connection.execute(
-            text("INSERT INTO migrations VALUES (99, 'm0099_future', '2030-01-01T00:00:00.000Z')")
-        )
+        connection.execute(text("INSERT INTO migrations VALUES (99, 'm0099_future', '2030-01-01T00:00:00.000Z')"))
 
-    with pytest.raises(
-        SettingsError, match=r"written by a newer sip-agent \(its schema is 99, this one knows"
-    ):
+    with pytest.raises(SettingsError, match=r"written by a newer sip-agent \(its schema is 99, this one knows"):
         CallStore.open(store_url, base_dir=tmp_path)

@@ -19,12 +19,8 @@ NewRecord = Callable[..., CallRecord]
 async def uuids(store: CallStore, ended_record: NewRecord) -> list[str]:
     """Store three calls, one second apart; return their uuids, oldest first."""
     records = [
-        ended_record(
-            run_id="1", scenario_id="7", handler="echo", headers={"X-Tenant": ["acme"], "X-B": ["1"]}
-        ),
-        ended_record(
-            run_id="1", result_id="9", outcome=Outcome.FAILED, headers={"X-Tenant": ["other", "acme"]}
-        ),
+        ended_record(run_id="1", scenario_id="7", handler="echo", headers={"X-Tenant": ["acme"], "X-B": ["1"]}),
+        ended_record(run_id="1", result_id="9", outcome=Outcome.FAILED, headers={"X-Tenant": ["other", "acme"]}),
         ended_record(run_id="01", scenario_id="7", headers={"X-Tenant": ["Acme"], "X-Other": ["acme"]}),
     ]
     for record in records:

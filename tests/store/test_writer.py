@@ -71,9 +71,7 @@ async def test_a_failing_database_keeps_records_in_memory(
     assert {"store.write_failed", "store.write_recovered"} == {entry["event"] for entry in entries}
 
 
-async def test_after_a_failure_storing_is_as_before(
-    store: CallStore, tmp_path: Path, ended_record: NewRecord
-) -> None:
+async def test_after_a_failure_storing_is_as_before(store: CallStore, tmp_path: Path, ended_record: NewRecord) -> None:
     """A call that begins while the database fails, and ends after, is one finished record."""
     record = ended_record(outcome=None)
     with locked(tmp_path), pytest.raises(StoreError):
@@ -127,9 +125,7 @@ async def test_one_impossible_record_does_not_hold_up_the_others(
     assert [records[2].call_uuid, records[0].call_uuid] == [
         document["call_uuid"] for document in store.search(CallQuery())
     ]
-    assert [("store.record_refused", records[1].to_dict())] == [
-        (entry["event"], entry["record"]) for entry in entries
-    ]
+    assert [("store.record_refused", records[1].to_dict())] == [(entry["event"], entry["record"]) for entry in entries]
     assert (store.dropped, store.pending) == (1, 0)
 
 
