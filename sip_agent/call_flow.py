@@ -345,7 +345,7 @@ def _outcome(call: Call, status: int) -> Outcome:
         return Outcome.ANSWERED
     if status == SipStatus.REQUEST_TERMINATED:
         return Outcome.CANCELLED
-    refused = call.record.ended_by is not EndedBy.SYSTEM
+    refused = call.record.ended_by is not EndedBy.SYSTEM or status < SipStatus.SERVER_INTERNAL_ERROR
     return Outcome.REJECTED if refused else Outcome.FAILED
 
 

@@ -8,6 +8,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -82,10 +83,14 @@ def _resolve(key: str, value: Any, base_dir: Path) -> Any:
 def _options(handler: type) -> tuple[str, ...]:
     if handler.__init__ is object.__init__:  # type: ignore[misc]
         return ()
-    return tuple(
-        name if parameter.default is parameter.empty else f"{name}={parameter.default!r}"
-        for name, parameter in inspect.signature(handler).parameters.items()
-    )
+    return tuple(_option(parameter) for parameter in inspect.signature(handler).parameters.values())
+
+
+def _option(parameter: inspect.Parameter) -> str:
+    default = parameter.default
+    if default is parameter.empty:
+        return parameter.name
+    return f"{parameter.name}={int(default) if isinstance(default, IntEnum) else default!r}"
 
 
 def _describe(point: EntryPoint) -> HandlerInfo:

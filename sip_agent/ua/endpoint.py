@@ -8,8 +8,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -17,7 +16,7 @@ import structlog
 from sip_agent.call import Offer
 from sip_agent.config import AccountSettings, Settings, SrtpMode
 from sip_agent.errors import SettingsError, StackRefusal
-from sip_agent.status import EndedBy, SipStatus, reason_phrase
+from sip_agent.status import SipStatus, reason_phrase
 from sip_agent.ua import engine
 from sip_agent.ua.accounts import (
     AccountState,
@@ -28,6 +27,7 @@ from sip_agent.ua.accounts import (
     registered_account_config,
 )
 from sip_agent.ua.dialogs import Dialog, call_options, pj_call_class
+from sip_agent.ua.offers import HeldOffer, OpenedOffer
 from sip_agent.ua.pump import Pump
 from sip_agent.ua.sip_thread import SipThread
 
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 SPARE_CALLS = 16
 """Call slots above `admission.max_calls`: calls that are just ending hold theirs a little longer."""
 
-SWEEP_S = 0.5
+SWEEP_S = 1.0
 """How often RTP counters are looked at, for the first packet and for silence."""
 
 HELD_INVITES_MAX = 1024
@@ -52,62 +52,12 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOffer:
-    """An INVITE held in the native gate."""
-
-    endpoint: "Endpoint"
-    held: Any
-    message: bytes
-    transport: str
-    source_host: str
-    source_port: int
-    received_at: datetime
-
-    async def reject(self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True) -> None:
-        """See `Offer`."""
-        phrase = reason_phrase(status)
-        await self.endpoint.sip_thread.run("reject", lambda: self.held.reject(status, phrase, list(headers), stateful))
-
-    async def accept(self) -> Dialog:
-        """See `Offer`."""
-        return await self.endpoint.sip_thread.run("accept", lambda: self.endpoint.pass_on(self.held))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedOffer:
-    """An INVITE for which pjsua2 has already opened a call (light engine)."""
-
-    endpoint: "Endpoint"
-    dialog: Dialog
-    pj_call: Any
-    message: bytes
-    transport: str
-    source_host: str
-    source_port: int
-    received_at: datetime
-
-    async def reject(
-        self,
-        status: int,
-        headers: Sequence[tuple[str, str]] = (),
-        *,
-        stateful: bool = True,  # noqa: ARG002
-    ) -> None:
-        """See `Offer`; the response is always stateful here."""
-        await self.dialog.terminate(EndedBy.AGENT, status, headers)
-
-    async def accept(self) -> Dialog:
-        """See `Offer`."""
-        return self.dialog
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """As whom to call: the From URI, and credentials for a challenge."""
 
     uri: str = ""
     username: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     proxy: str = ""
 
 
@@ -136,6 +86,7 @@ class Endpoint:
         self._max_calls = max_calls
         self._on_offer: Callable[[Offer], None] | None = None
         self._accounts: list[Any] = []
+        self._caller_accounts: dict[Caller, Any] = {}
         self._dialogs: dict[Dialog, Any] = {}
         self._gate: Any = None
         self._clock: Any = None
@@ -312,40 +263,20 @@ class Endpoint:
                 dialog.check_rtp(now, self._rtp_timeout_s)
 
     def _offer_held(self, held: Any) -> None:
-        offer = HeldOffer(
-            endpoint=self,
-            held=held,
-            message=held.message,
-            transport=held.transport,
-            source_host=held.source_host,
-            source_port=held.source_port,
-            received_at=datetime.now(UTC),
-        )
         if self._on_offer is None:
             held.reject(SipStatus.TEMPORARILY_UNAVAILABLE, "Temporarily Unavailable", [], False)
         else:
-            self.sip_thread.deliver(self._on_offer, offer)
+            self.sip_thread.deliver(self._on_offer, HeldOffer.of(self, held))
 
     def _on_incoming(self, account: Any, call_id: int, rdata: Any) -> None:
         dialog = self._open_dialog(account, call_id, outbound=False)
         if engine.is_native():
             self._passed = dialog
             return
-        host, _, port = rdata.srcAddress.rpartition(":")
-        offer = OpenedOffer(
-            endpoint=self,
-            dialog=dialog,
-            pj_call=self._dialogs[dialog],
-            message=rdata.wholeMsg.encode("utf-8", "surrogateescape"),
-            transport=_transport_of(rdata),
-            source_host=host.strip("[]"),
-            source_port=int(port or 0),
-            received_at=datetime.now(UTC),
-        )
         if self._on_offer is None:
             dialog.end_by_system("no calls are taken")
         else:
-            self.sip_thread.deliver(self._on_offer, offer)
+            self.sip_thread.deliver(self._on_offer, OpenedOffer.of(dialog, rdata))
 
     def _open_dialog(self, account: Any, call_id: int, *, outbound: bool) -> Dialog:
         dialog = Dialog(self, outbound=outbound)
@@ -356,23 +287,27 @@ class Endpoint:
 
     def _place_call(self, uri: str, caller: Caller, headers: Sequence[tuple[str, str]]) -> Dialog:
         pj = engine.load()
-        binding = self.bound[0]
-        config = self.account_config(binding.host)
-        host = f"[{binding.host}]" if ":" in binding.host else binding.host
-        config.idUri = caller.uri or f"sip:caller@{host}"
-        if caller.username:
-            add_credentials(config, caller.username, caller.password)
-        if caller.proxy:
-            config.sipConfig.proxies = pj.StringVector([caller.proxy])
-        account = open_account(config, self._on_incoming)
-        self._accounts.append(account)
-        dialog = self._open_dialog(account, pj.PJSUA_INVALID_ID, outbound=True)
+        dialog = self._open_dialog(self._account_of(caller), pj.PJSUA_INVALID_ID, outbound=True)
         try:
             self._dialogs[dialog].makeCall(uri, call_options(headers))
         except pj.Error:
             self._dialogs.pop(dialog).release()
             raise
         return dialog
+
+    def _account_of(self, caller: Caller) -> Any:
+        """Return the account that calls as `caller`; pjsua has few of them, so each is opened once."""
+        if caller not in self._caller_accounts:
+            binding = self.bound[0]
+            config = self.account_config(binding.host)
+            host = f"[{binding.host}]" if ":" in binding.host else binding.host
+            config.idUri = caller.uri or f"sip:caller@{host}"
+            if caller.username:
+                add_credentials(config, caller.username, caller.password)
+            if caller.proxy:
+                config.sipConfig.proxies = engine.load().StringVector([caller.proxy])
+            self._caller_accounts[caller] = open_account(config, self._on_incoming)
+        return self._caller_accounts[caller]
 
     def _tear_down(self, library: Any) -> None:
         if self._clock is not None:
@@ -381,15 +316,10 @@ class Endpoint:
         for pj_call in self._dialogs.values():
             pj_call.release()
         self._dialogs.clear()
-        for account in self._accounts:
+        for account in (*self._accounts, *self._caller_accounts.values()):
             account.shutdown()
         self._accounts.clear()
+        self._caller_accounts.clear()
         if self._gate is not None:
             self._gate.close()
         self._gate = self._clock = None
-
-
-def _transport_of(rdata: Any) -> str:
-    """Return UDP, TCP or TLS from the top Via of a received request."""
-    line = rdata.wholeMsg.upper().partition("SIP/2.0/")[2]
-    return line[:3] if line[:3] in {"UDP", "TCP", "TLS"} else "UDP"
