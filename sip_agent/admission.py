@@ -124,13 +124,16 @@ class AdmissionPolicy:
         self._max_calls = max_calls
         self._rate = TokenBucket(calls_per_second, max(1.0, calls_per_second))
 
-    def check(self, source_host: str, active_calls: int, now: float) -> None:
-        """Raise CallRejected unless the call may come in; `now` is seconds of a monotonic clock."""
+    def check(self, source_host: str, active_calls: int, now: float, *, is_retry: bool = False) -> None:
+        """Raise CallRejected unless the call may come in; `now` is seconds of a monotonic clock.
+
+        The answer to a challenge is a retry of a call that the rate has counted already.
+        """
         if not self._allow.admits(source_host):
             raise CallRejected(SipStatus.FORBIDDEN, "source not allowed")
         if active_calls >= self._max_calls:
             raise _unavailable("at capacity", CAPACITY_RETRY_AFTER_S)
-        if not self._rate.take(now):
+        if not is_retry and not self._rate.take(now):
             raise _unavailable("call rate", self._rate.seconds_until_token(now))
 
 

@@ -5,9 +5,10 @@ calls `CallAudio.tick`, which hands on what was received and wakes whoever waits
 """
 
 import asyncio
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from media.frames import FRAME_MS, AudioFrame, samples_per_frame, split_frames
+from media.frames import FRAME_MS, AudioFrame, samples_per_frame
 from media.wav import open_audio
 from sip_agent.errors import CallEnded
 
@@ -72,12 +73,11 @@ class AudioPort(Protocol):
 class FrameStream:
     """Received frames, one by one, as an asynchronous iterator that ends with the call."""
 
-    def __init__(self, on_close: Callable[["FrameStream"], None]) -> None:
+    def __init__(self, on_dropped: Callable[[], None]) -> None:
         self._frames: deque[AudioFrame] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
-        self._on_close = on_close
-        self.late_frames = 0
+        self._on_dropped = on_dropped
 
     def __aiter__(self) -> "FrameStream":
         return self
@@ -86,6 +86,8 @@ class FrameStream:
         while not self._frames:
             if self._ended:
                 raise StopAsyncIteration
+            if self._waiter is not None:
+                raise RuntimeError("two tasks cannot share one stream of frames: let each call frames()")
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._frames.popleft()
@@ -94,7 +96,7 @@ class FrameStream:
         """Add a frame; drops the oldest one if nobody takes them."""
         if len(self._frames) >= RECEIVED_FRAMES_MAX:
             self._frames.popleft()
-            self.late_frames += 1
+            self._on_dropped()
         self._frames.append(frame)
         self._wake()
 
@@ -102,12 +104,6 @@ class FrameStream:
         """Let the iteration end after the frames that are already here."""
         self._ended = True
         self._wake()
-
-    def close(self) -> None:
-        """Stop receiving."""
-        self.end()
-        self._frames.clear()
-        self._on_close(self)
 
     def _wake(self) -> None:
         if self._waiter is not None:
@@ -135,12 +131,12 @@ class CallAudio:
         self._port = port
         self._on_capture: Callable[[bytes], None] | None = None
         self._frame_samples = samples_per_frame(port.sample_rate_hz)
-        self._streams: list[FrameStream] = []
+        self._streams: list[weakref.ref[FrameStream]] = []
         self._rest = np.empty(0, np.int16)
         self._room: deque[asyncio.Future[None]] = deque()
         self._ticks = 0
-        self._late_frames = 0
-        self._stop_generation = 0
+        self._dropped_frames = 0
+        self._generation = 0
         self._open = True
 
     def tick(self) -> None:
@@ -154,8 +150,9 @@ class CallAudio:
             samples = np.frombuffer(received, np.int16)
             for start in range(0, len(samples), self._frame_samples):
                 frame = samples[start : start + self._frame_samples]
-                for stream in self._streams:
-                    stream.push(frame)
+                for reference in self._streams:
+                    if (stream := reference()) is not None:
+                        stream.push(frame)
         if self._room and self._port.queued() < QUEUE_FRAMES_MAX:
             self._release_waiters()
         self._ticks += 1
@@ -167,24 +164,31 @@ class CallAudio:
         self._on_capture = on_capture
 
     def frames(self) -> FrameStream:
-        """Open a stream of received frames: int16, shape (samples,), read-only, 20 ms each."""
-        stream = FrameStream(self._forget)
+        """Open a stream of received frames: int16, shape (samples,), read-only, 20 ms each.
+
+        It is fed for as long as somebody holds it.
+        """
+        stream = FrameStream(self._note_dropped)
         if self._open:
-            self._streams.append(stream)
+            self._streams.append(weakref.ref(stream, self._streams.remove))
         else:
             stream.end()
         return stream
 
     async def send(self, samples: npt.NDArray[np.int16]) -> None:
-        """Queue sound to send, of any length; waits while the queue is full.
+        """Queue sound to send, of any length; waits while the queue is full, and ends early when it is stopped.
 
-        What does not fill a frame waits for the rest of it. Raises CallEnded when the call is over.
+        What does not fill a frame waits for the rest of it. Raises CallEnded when the call is over, ValueError
+        for anything but int16 of shape (n,).
         """
+        if samples.dtype != np.int16 or samples.ndim != 1:
+            raise ValueError(f"sound to send is int16 of shape (n,), not {samples.dtype} of shape {samples.shape}")
         if len(self._rest) or len(samples) != self._frame_samples:
             samples = np.concatenate((self._rest, samples))
             whole = len(samples) - len(samples) % self._frame_samples
             samples, self._rest = samples[:whole], samples[whole:]
-        while len(samples):
+        generation = self._generation
+        while len(samples) and generation == self._generation:
             if not self._open:
                 raise CallEnded("the call is over: nothing can be sent")
             taken = 0
@@ -201,23 +205,21 @@ class CallAudio:
 
         Raises AudioFileError for a file that cannot be read, CallEnded when the call ends before.
         """
-        generation = self._stop_generation
-        start = self._port.counters().sent
-        async for block in _blocks(source, self.sample_rate_hz, loop=loop):
-            if self._stop_generation != generation:
-                break
-            for frame in split_frames(block, self.sample_rate_hz):
-                if self._stop_generation != generation:
+        generation = self._generation
+        start = self._port.counters().sent + self._port.queued()
+        async with aclosing(_blocks(source, self.sample_rate_hz, loop=loop)) as blocks:
+            async for block in blocks:
+                if generation != self._generation:
                     break
-                await self.send(frame)
-        self.finish()
-        await self.drained()
-        played = self._port.counters().sent - start
-        return Playback(played_ms=played * FRAME_MS, interrupted=self._stop_generation != generation)
+                await self.send(block)
+        if generation == self._generation:
+            await self.drained()
+        played = max(0, self._port.counters().sent - start)
+        return Playback(played_ms=played * FRAME_MS, interrupted=generation != self._generation)
 
     def stop(self) -> int:
         """Stop all playback and drop what is queued, from the next tick on; returns milliseconds dropped."""
-        self._stop_generation += 1
+        self._generation += 1
         self._rest = self._rest[:0]
         dropped = self._port.flush()
         self._port.finish()
@@ -233,6 +235,7 @@ class CallAudio:
 
     async def drained(self) -> None:
         """Wait until all that was queued has been sent; raises CallEnded when the call ends before."""
+        self.finish()
         while self._port.queued():
             if not self._open:
                 raise CallEnded("the call is over: not all was sent")
@@ -240,7 +243,7 @@ class CallAudio:
 
     def late_frames(self) -> int:
         """Return how many received frames were taken late by the event loop, or never by the handler."""
-        return self._late_frames + sum(stream.late_frames for stream in self._streams) + self._port.counters().late
+        return self._port.counters().late + self._dropped_frames
 
     def counters(self) -> PortCounters:
         """Return what the port has counted."""
@@ -253,8 +256,9 @@ class CallAudio:
         self._open = False
         if self._on_capture is not None:
             self._capture(self._on_capture)
-        for stream in self._streams:
-            stream.end()
+        for reference in self._streams:
+            if (stream := reference()) is not None:
+                stream.end()
         self._release_waiters()
 
     def _capture(self, on_capture: Callable[[bytes], None]) -> None:
@@ -262,10 +266,8 @@ class CallAudio:
         if captured:
             on_capture(captured)
 
-    def _forget(self, stream: FrameStream) -> None:
-        with suppress(ValueError):
-            self._streams.remove(stream)
-            self._late_frames += stream.late_frames
+    def _note_dropped(self) -> None:
+        self._dropped_frames += 1
 
     def _release_waiters(self) -> None:
         while self._room:
@@ -281,19 +283,16 @@ class CallAudio:
 
 async def _blocks(
     source: str | Path | npt.NDArray[np.int16], sample_rate_hz: int, *, loop: bool
-) -> AsyncIterator[npt.NDArray[np.int16]]:
+) -> AsyncGenerator[npt.NDArray[np.int16], None]:
     """Yield sound in blocks of up to a second, read off the event loop."""
     if isinstance(source, np.ndarray):
         yield source
         while loop and len(source):
             yield source
         return
-    frames = await asyncio.to_thread(open_audio, source, sample_rate_hz, loop=loop)
-    while True:
-        block = await asyncio.to_thread(_next_second, frames)
-        if not len(block):
-            return
-        yield block
+    with await asyncio.to_thread(open_audio, source, sample_rate_hz, loop=loop) as frames:
+        while len(block := await asyncio.to_thread(_next_second, frames)):
+            yield block
 
 
 def _next_second(frames: Iterator[AudioFrame]) -> npt.NDArray[np.int16]:

@@ -170,6 +170,8 @@ class Call:
 
     async def hangup(self, status: int | None = None, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End the call now: BYE if it is answered, otherwise `status` (603 Decline unless given)."""
+        if status is not None and not 300 <= status <= 699:
+            raise ValueError(f"a call is refused with a status from 300 to 699, not {status}")
         if not self.ended:
             await self._dialog.terminate(EndedBy.AGENT, status, headers, "the handler hung up")
 

@@ -83,10 +83,10 @@ class CallFlow:
         self._serving += 1
         try:
             invite = self._read(offer)
-            record = self._identify(invite, record)
-            self._admit(invite)
+            record, is_retry = self._identify(invite, record)
+            self._admit(invite, is_retry=is_retry)
             record.auth_user = self._authenticate(invite)
-            ids = self._correlate(invite, record)
+            ids = self._require_ids(record)
             route = self._parts.routes.find(invite)
             record.handler = route.handler
             record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
@@ -135,13 +135,12 @@ class CallFlow:
             raise CallRejected(SipStatus.BAD_REQUEST, str(error)) from error
         return replace(invite, account=self._parts.account_for(invite.source_host, invite.user))
 
-    def _identify(self, invite: Invite, record: CallRecord) -> CallRecord:
-        """Describe the call in its record, or take up the record of the challenge that it answers."""
-        if "Authorization" in invite.headers:
-            challenged = self._challenged.pop((invite.call_id, invite.from_tag), None)
-            if challenged is not None:
-                bind_contextvars(call_uuid=challenged.call_uuid)
-                record = challenged
+    def _identify(self, invite: Invite, record: CallRecord) -> tuple[CallRecord, bool]:
+        """Describe the call in its record; one that was challenged before goes on with the record it has."""
+        challenged = self._challenged.pop((invite.call_id, invite.from_tag), None)
+        if challenged is not None:
+            record = challenged
+            bind_contextvars(call_uuid=record.call_uuid)
         record.call_id = invite.call_id
         record.from_uri = invite.from_uri
         record.to_uri = invite.to_uri
@@ -152,15 +151,16 @@ class CallFlow:
         ids = correlate(invite.headers, self._parts.profile)
         record.run_id, record.scenario_id, record.result_id = ids.run_id, ids.scenario_id, ids.result_id
         bind_contextvars(run_id=ids.run_id)
-        return record
+        return record, challenged is not None
 
-    def _admit(self, invite: Invite) -> None:
+    def _admit(self, invite: Invite, *, is_retry: bool) -> None:
         if self.draining:
             raise CallRejected(
                 SipStatus.SERVICE_UNAVAILABLE, "the agent is shutting down", headers=(("Retry-After", "30"),)
             )
         if invite.account is None:
-            self._parts.admission.check(invite.source_host, self._serving - 1, time.monotonic())
+            active = self._serving - 1
+            self._parts.admission.check(invite.source_host, active, time.monotonic(), is_retry=is_retry)
 
     def _authenticate(self, invite: Invite) -> str | None:
         """Return the user that the caller proved to be; None where nobody is asked.
@@ -187,9 +187,8 @@ class CallFlow:
             failures.failed(invite.source_host, now)
         raise Challenged(authenticator.challenge(now, stale=result.stale), result.reason, failed=failed)
 
-    def _correlate(self, invite: Invite, record: CallRecord) -> CorrelationIds:
-        ids = correlate(invite.headers, self._parts.profile)
-        if self._parts.require_run_id and not ids.run_id:
+    def _require_ids(self, record: CallRecord) -> CorrelationIds:
+        if self._parts.require_run_id and not record.run_id:
             raise CallRejected(
                 SipStatus.BAD_REQUEST,
                 f"the INVITE has no {self._parts.profile.run_id} header (correlation.required asks for it)",
@@ -201,7 +200,7 @@ class CallFlow:
             source_address=record.source_address,
             transport=record.transport,
         )
-        return ids
+        return CorrelationIds(run_id=record.run_id, scenario_id=record.scenario_id, result_id=record.result_id)
 
     async def _begin(self, record: CallRecord) -> None:
         record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
@@ -240,7 +239,7 @@ class CallFlow:
         self.active[record.call_uuid] = call
         try:
             dialog.listen(on_event, on_audio)
-            verdict = await hold_conversation(route.build(), call, dialog, max_duration_s=self._parts.max_duration_s)
+            verdict = await hold_conversation(route.build, call, dialog, max_duration_s=self._parts.max_duration_s)
             if recording is not None:
                 record.recording = await recording.close()
         finally:
@@ -289,7 +288,7 @@ class CallFlow:
     async def _challenge(self, offer: Offer, invite: Invite, record: CallRecord, challenge: Challenged) -> None:
         """Send a challenge and keep the record for its answer; with wrong credentials it is a refusal too.
 
-        Whoever tries several passwords in one call has one record, which says how the last try went.
+        Whoever tries several passwords in one call has one record.
         """
         await self._reply(offer, challenge, stateful=False)
         self._challenged[invite.call_id, invite.from_tag] = record
@@ -301,7 +300,7 @@ class CallFlow:
     async def _record_unanswered(self, record: CallRecord) -> None:
         if record.outcome is None:
             unanswered = CallRejected(SipStatus.UNAUTHORIZED, "the challenge was not answered")
-            await self._record_refusal(record, record.source_address.rpartition(":")[0], unanswered)
+            await self._record_refusal(record, _host(record.source_address), unanswered)
 
     async def _record_summaries(self, summaries: list[RefusalSummary]) -> None:
         for summary in summaries:
@@ -335,9 +334,14 @@ def complete(record: CallRecord, call: Call, audio: CallAudio | None, verdict: V
     if audio is not None:
         counters = audio.counters()
         record.audio = AudioRecord(late_frames=audio.late_frames(), underruns=counters.underruns)
-        record.tx_first_audio_ms = milliseconds_between(record.answered_at, audio.first_sent_at)
-        if record.rx_first_audio_ms is None or audio.first_heard_at is not None:
-            record.rx_first_audio_ms = milliseconds_between(record.answered_at, audio.first_heard_at)
+        record.tx_first_audio_ms = _since_answer(record, audio.first_sent_at)
+        if audio.first_heard_at is not None:
+            record.rx_first_audio_ms = _since_answer(record, audio.first_heard_at)
+
+
+def _since_answer(record: CallRecord, moment: datetime | None) -> int | None:
+    elapsed_ms = milliseconds_between(record.answered_at, moment)
+    return None if elapsed_ms is None else max(0, elapsed_ms)  # early media flows before the answer
 
 
 def _outcome(call: Call, status: int) -> Outcome:
@@ -357,6 +361,10 @@ def _new_record(offer: Offer) -> CallRecord:
         source_address=f"{host}:{offer.source_port}",
         invite_received_at=offer.received_at,
     )
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
 
 
 def _refuse(record: CallRecord, status: int, reason: str) -> None:

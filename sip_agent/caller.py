@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sip_agent.audio import CallAudio
 from sip_agent.call import Call
 from sip_agent.call_flow import complete
 from sip_agent.conversation import hold_conversation
+from sip_agent.errors import UserAgentError
 from sip_agent.headers import PROFILES, Headers, correlate
 from sip_agent.invite import Invite, SipUri
 from sip_agent.record import CallRecord
@@ -57,8 +59,11 @@ class CallerHandler:
     async def handle(self, call: Call) -> None:
         """Wait for the answer, then speak."""
         request = self._request
-        async with asyncio.timeout(request.ring_timeout_s):
-            await call.answer()
+        try:
+            async with asyncio.timeout(request.ring_timeout_s):
+                await call.answer()
+        except TimeoutError as error:
+            raise UserAgentError("call", f"not answered within {request.ring_timeout_s:g} s") from error
         speech = asyncio.create_task(self._speak(call))
         try:
             if request.duration_s is None and (request.play or request.dtmf) and not request.tone_hz:
@@ -120,7 +125,7 @@ async def place_call(endpoint: Endpoint, request: CallRequest) -> CallResult:
     call = Call(invite=invite, dialog=dialog, record=record, ids=ids, sample_rate_hz=endpoint.sample_rate_hz)
     dialog.listen(call.note, on_audio)
     duration = request.duration_s if request.duration_s is not None else 86_400
-    verdict = await hold_conversation(CallerHandler(request), call, dialog, max_duration_s=duration + 10)
+    verdict = await hold_conversation(partial(CallerHandler, request), call, dialog, max_duration_s=duration + 10)
     if recording is not None and recordings is not None:
         record.recording = await recording.close()
         await recordings.stop()

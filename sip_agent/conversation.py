@@ -1,6 +1,7 @@
 """Running a handler on a call: whatever it does, the call ends, and no other call notices."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,15 +31,15 @@ class Verdict:
     """What the handler's end means for the record; `outcome` None leaves it to how the call ended."""
 
     outcome: Outcome | None = None
-    status: int | None = None
     error: str | None = None
+    rejection: CallRejected | None = None
 
 
 async def hold_conversation(
-    handler: ConversationHandler, call: Call, dialog: Dialog, *, max_duration_s: float
+    build_handler: Callable[[], ConversationHandler], call: Call, dialog: Dialog, *, max_duration_s: float
 ) -> Verdict:
-    """Run the handler until it returns, the call ends or a limit is reached; then see that both are over."""
-    task = asyncio.create_task(handler.handle(call), name=f"handler {call.call_uuid}")
+    """Run a handler until it returns, the call ends or a limit is reached; then see that both are over."""
+    task = asyncio.create_task(_run(build_handler, call), name=f"handler {call.call_uuid}")
     limit = await _until_over(task, call, max_duration_s)
     if limit is not None:
         await _terminate(dialog, EndedBy.SYSTEM, SipStatus.SERVER_INTERNAL_ERROR, limit)
@@ -46,8 +47,16 @@ async def hold_conversation(
         await _finish(task)
     verdict = _judge(task, call, limit)
     if not call.ended:
-        await _hang_up(call, dialog, verdict, task)
+        await _hang_up(call, dialog, verdict)
     return verdict
+
+
+async def _run(build_handler: Callable[[], ConversationHandler], call: Call) -> None:
+    """Build and run the handler; whatever it does wrong, also `sys.exit`, is an exception of its task."""
+    try:
+        await build_handler().handle(call)
+    except SystemExit as error:
+        raise RuntimeError("the handler called sys.exit()") from error
 
 
 async def _until_over(task: asyncio.Task[None], call: Call, max_duration_s: float) -> str | None:
@@ -81,34 +90,49 @@ async def _finish(task: asyncio.Task[None]) -> None:
         await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
 
 
-def _judge(task: asyncio.Task[None], call: Call, limit: str | None) -> Verdict:  # noqa: PLR0911  (one case each)
-    if limit is not None and not call.answered:
-        return Verdict(outcome=Outcome.FAILED, error=limit)
+def _judge(task: asyncio.Task[None], call: Call, limit: str | None) -> Verdict:
     if not task.done():
         log.error("handler.left_behind", hint="it does not end when it is cancelled")
-        return Verdict(error="the handler did not end when it was cancelled")
+        return Verdict(outcome=_failed_unless(call.answered), error="the handler did not end when it was cancelled")
+    error = None if task.cancelled() else task.exception()
+    if limit is not None:
+        return Verdict(outcome=_failed_unless(call.answered), error=None if call.answered else limit)
     if task.cancelled():
-        return Verdict(error=None if limit else "the handler went on after the call was over, and was cancelled")
-    error = task.exception()
-    if error is None:
-        if call.answered or call.ended:
-            return Verdict()
-        return Verdict(outcome=Outcome.FAILED, error="the handler returned without answering the call")
-    if isinstance(error, CallRejected) and not call.answered:
-        return Verdict(outcome=Outcome.REJECTED, status=error.status, error=None)
-    if isinstance(error, CallEnded) and call.ended:
+        if call.ended:
+            return Verdict(error="the handler went on after the call was over, and was cancelled")
+        return Verdict(outcome=Outcome.FAILED, error="the handler was cancelled from within")
+    return _judge_return(call) if error is None else _judge_error(error, call)
+
+
+def _failed_unless(answered: bool) -> Outcome | None:
+    return None if answered else Outcome.FAILED
+
+
+def _judge_return(call: Call) -> Verdict:
+    if call.answered or call.ended:
         return Verdict()
-    log.error("handler.failed", exc_info=error)
-    text = str(error) if isinstance(error, SipAgentError) else f"{type(error).__name__}: {error}"
+    return Verdict(outcome=Outcome.FAILED, error="the handler returned without answering the call")
+
+
+def _judge_error(error: BaseException, call: Call) -> Verdict:
+    if isinstance(error, CallEnded | CallRejected) and call.ended:
+        return Verdict()
+    if isinstance(error, CallRejected) and not call.answered:
+        return Verdict(outcome=Outcome.REJECTED, rejection=error)
+    if isinstance(error, SipAgentError):
+        text = str(error)
+        log.error("handler.failed", error=text)
+    else:
+        text = f"{type(error).__name__}: {error}"
+        log.error("handler.failed", exc_info=error)
     return Verdict(outcome=Outcome.FAILED, error=text)
 
 
-async def _hang_up(call: Call, dialog: Dialog, verdict: Verdict, task: asyncio.Task[None]) -> None:
+async def _hang_up(call: Call, dialog: Dialog, verdict: Verdict) -> None:
     """End a call whose handler is done: after what it still had to say, if it ended well."""
-    if verdict.outcome is Outcome.REJECTED:
-        rejection = task.exception()
-        headers = rejection.headers if isinstance(rejection, CallRejected) else ()
-        await _terminate(dialog, EndedBy.AGENT, verdict.status, str(rejection), headers)
+    if verdict.rejection is not None:
+        refusal = verdict.rejection
+        await _terminate(dialog, EndedBy.AGENT, refusal.status, refusal.reason or str(refusal), refusal.headers)
     elif verdict.outcome is Outcome.FAILED:
         await _terminate(dialog, EndedBy.SYSTEM, SipStatus.SERVER_INTERNAL_ERROR, "the handler failed")
     else:

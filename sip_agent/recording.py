@@ -37,8 +37,8 @@ class Recording:
             self._error = "the disk is too slow: sound had to be dropped"
             log.warning("recording.failed", path=str(self._path), error=self._error)
 
-    async def close(self) -> dict[str, Any]:
-        """Complete the file and return what the record says of it."""
+    async def close(self) -> dict[str, Any] | None:
+        """Complete the file and return what the record says of it; None if no sound ever came."""
         loop = asyncio.get_running_loop()
         closed = loop.create_future()
 
@@ -46,8 +46,9 @@ class Recording:
             result = self._close()
             loop.call_soon_threadsafe(closed.set_result, result)
 
-        self._writer.submit(finish, 0)
-        result: dict[str, Any] = await closed
+        if not self._writer.submit(finish, 0):
+            return self._describe(0)
+        result: dict[str, Any] | None = await closed
         return result
 
     def _append(self, block: bytes) -> None:
@@ -58,17 +59,22 @@ class Recording:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._recorder = StereoRecorder(self._path, self._sample_rate_hz)
             self._recorder.write(block)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, the record says it, and the call goes on)
             self._fail(error)
 
-    def _close(self) -> dict[str, Any]:
+    def _close(self) -> dict[str, Any] | None:
         duration_ms = 0
         if self._recorder is not None:
             duration_ms = self._recorder.duration_ms
             try:
                 self._recorder.close()
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001  (whatever it is, the record says it, and the call goes on)
                 self._fail(error)
+        elif self._error is None:
+            return None
+        return self._describe(duration_ms)
+
+    def _describe(self, duration_ms: int) -> dict[str, Any]:
         return {
             "path": str(self._path),
             "state": "failed" if self._error else "ok",
@@ -78,8 +84,8 @@ class Recording:
             "channels": ["caller", "agent"],
         }
 
-    def _fail(self, error: OSError) -> None:
-        self._error = str(error)
+    def _fail(self, error: Exception) -> None:
+        self._error = str(error) or type(error).__name__
         log.warning("recording.failed", path=str(self._path), error=self._error)
 
 
@@ -91,6 +97,7 @@ class RecordingWriter:
         self._sample_rate_hz = sample_rate_hz
         self._jobs: queue.SimpleQueue[tuple[Callable[[], None], int] | None] = queue.SimpleQueue()
         self._backlog_bytes = 0
+        self._stopped = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
         self._thread.start()
@@ -104,9 +111,9 @@ class RecordingWriter:
         return Recording(self, path, self._sample_rate_hz)
 
     def submit(self, job: Callable[[], None], size: int) -> bool:
-        """Have `job` run on the writing thread, unless too many bytes wait already."""
+        """Have `job` run on the writing thread, unless it has stopped or too many bytes wait already."""
         with self._lock:
-            if size and self._backlog_bytes + size > BACKLOG_BYTES_MAX:
+            if self._stopped or (size and self._backlog_bytes + size > BACKLOG_BYTES_MAX):
                 return False
             self._backlog_bytes += size
         self._jobs.put((job, size))
@@ -114,6 +121,8 @@ class RecordingWriter:
 
     async def stop(self) -> None:
         """Write what waits and end the thread."""
+        with self._lock:
+            self._stopped = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, 5.0)
 

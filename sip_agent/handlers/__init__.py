@@ -40,21 +40,23 @@ def find_handler(name: str) -> type[ConversationHandler]:
 
     Raises SettingsError naming what was looked for and what there is.
     """
+    if ":" not in name and not entry_points(group=GROUP, name=name):
+        known = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
+        raise SettingsError(f"no handler is called {name!r}; installed: {known}; or write module:Class")
     try:
-        if ":" in name:
-            module_name, _, class_name = name.partition(":")
-            found = getattr(importlib.import_module(module_name), class_name)
-        else:
-            points = entry_points(group=GROUP, name=name)
-            if not points:
-                known = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
-                raise SettingsError(f"no handler is called {name!r}; installed: {known}; or write module:Class")
-            found = next(iter(points)).load()
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"the handler {name!r} cannot be imported: {error}") from error
+        found = _load(name)
+    except Exception as error:  # a stranger's module may fail in any way when it is imported
+        raise SettingsError(f"the handler {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(getattr(found, "handle", None)):
         raise SettingsError(f"the handler {name!r} has no method `async def handle(self, call)`")
     return cast("type[ConversationHandler]", found)
+
+
+def _load(name: str) -> Any:
+    if ":" not in name:
+        return next(iter(entry_points(group=GROUP, name=name))).load()
+    module_name, _, class_name = name.partition(":")
+    return getattr(importlib.import_module(module_name), class_name)
 
 
 def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Callable[[], ConversationHandler]:

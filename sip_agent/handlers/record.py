@@ -9,6 +9,8 @@ class RecordHandler:
     """Listen only, for `seconds` if given: the recording and the record are what is wanted."""
 
     def __init__(self, seconds: float = 0) -> None:
+        if seconds < 0:
+            raise ValueError(f"seconds is not negative: {seconds}")
         self._seconds = seconds
 
     async def handle(self, call: Call) -> None:

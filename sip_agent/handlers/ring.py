@@ -13,6 +13,8 @@ class RingHandler:
     def __init__(self, seconds: float = 30, status: int = SipStatus.TEMPORARILY_UNAVAILABLE) -> None:
         if seconds < 0:
             raise ValueError(f"seconds is not negative: {seconds}")
+        if not 300 <= status <= 699:
+            raise ValueError(f"status is from 300 to 699, not {status}")
         self._seconds = seconds
         self._status = status
 

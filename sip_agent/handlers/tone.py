@@ -11,6 +11,10 @@ class ToneHandler:
     def __init__(self, hz: float = 440, seconds: float = 0, level_dbov: float = -15) -> None:
         if not 20 <= hz <= 20_000:
             raise ValueError(f"hz is from 20 to 20000, not {hz}")
+        if seconds < 0:
+            raise ValueError(f"seconds is not negative: {seconds}")
+        if not -60 <= level_dbov <= -4:
+            raise ValueError(f"level_dbov is from -60 to -4 (a sine cannot be louder than -3), not {level_dbov}")
         self._hz = hz
         self._seconds = seconds
         self._level_dbov = level_dbov

@@ -51,6 +51,7 @@ class Dialog:
         self._on_audio: Callable[[CallAudio], None] | None = None
         self._early_events: list[CallEvent] = []
         self._media_ready: asyncio.Future[None] = endpoint.loop.create_future()
+        self._confirmed_here: asyncio.Future[None] = endpoint.loop.create_future()
         self.disconnected: asyncio.Future[None] = endpoint.loop.create_future()
         self._port: FramePort | None = None
         self._rtp = RtpTotals()
@@ -84,13 +85,12 @@ class Dialog:
 
         On a call that we placed, a 200 stands for waiting until the peer answers.
         """
-        with_media = early_media or status == SipStatus.OK
         if not self.outbound:
             await self._run("answer", functools.partial(self._answer, status, headers))
-        if with_media:
-            await asyncio.wait([self._media_ready, self.disconnected], return_when=asyncio.FIRST_COMPLETED)
-            if self.disconnected.done():
-                raise CallEnded("the caller was gone before sound could flow")
+        elif status == SipStatus.OK:
+            await self._wait_for(self._confirmed_here)
+        if early_media or status == SipStatus.OK:
+            await self._wait_for(self._media_ready)
 
     async def terminate(
         self, ended_by: EndedBy, status: int | None = None, headers: Headers = (), reason: str = ""
@@ -112,6 +112,11 @@ class Dialog:
     async def reinvite(self, *, hold: bool) -> None:
         """Hold or resume the call by re-INVITE."""
         await self._run("reinvite", functools.partial(self._reinvite, hold=hold))
+
+    async def _wait_for(self, event: asyncio.Future[None]) -> None:
+        await asyncio.wait([event, self.disconnected], return_when=asyncio.FIRST_COMPLETED)
+        if self.disconnected.done():
+            raise CallEnded("the peer was gone before sound could flow")
 
     async def _run(self, operation: str, function: Callable[[], Any]) -> None:
         if self.disconnected.done():
@@ -302,6 +307,8 @@ class Dialog:
         self._take(event)
 
     def _take(self, event: CallEvent) -> None:
+        if isinstance(event, CallConfirmed) and not self._confirmed_here.done():
+            self._confirmed_here.set_result(None)
         if self._listener is None:
             self._early_events.append(event)
         else:
