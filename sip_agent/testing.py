@@ -304,8 +304,8 @@ class FakeCall(FakeDialog):
 
     async def __aenter__(self) -> Self:
         self.listen(self.call.note)
-        if self._handler is not None:
-            conversation = hold_conversation(self._handler, self.call, self, max_duration_s=self._max_duration_s)
+        if (handler := self._handler) is not None:
+            conversation = hold_conversation(lambda: handler, self.call, self, max_duration_s=self._max_duration_s)
             self._conversation = asyncio.create_task(conversation)
         return self
 

@@ -6,6 +6,7 @@ with the options of its route as keyword arguments.
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -62,9 +63,11 @@ def _load(name: str) -> Any:
 def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Callable[[], ConversationHandler]:
     """Return what builds a handler for each call, after building one to check the options.
 
-    Relative paths in options (`file`, `…_file`) start at `base_dir`. Raises SettingsError for an unknown
-    handler, and for options that it does not take.
+    `base_dir` is where relative paths in options (`file`, `…_file`) start, and where `module:Class` is looked for
+    before anywhere else. Raises SettingsError for an unknown handler, and for options that it does not take.
     """
+    if ":" in name and str(base_dir) not in sys.path:
+        sys.path.insert(0, str(base_dir))
     handler = find_handler(name)
     build = partial(handler, **{key: _resolve(key, value, base_dir) for key, value in options.items()})
     try:

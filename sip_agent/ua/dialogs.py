@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from sip_agent.ua.endpoint import Endpoint
 
 log = structlog.get_logger()
+DTMF_DURATION_UNKNOWN = 2**31
+"""pjsua2 says -1, unsigned, where the duration is not known."""
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -214,7 +217,7 @@ class Dialog:
                 at=datetime.now(UTC),
                 digit=digit.upper(),
                 method="info" if info else "rfc4733",
-                duration_ms=duration_ms if duration_ms > 0 else None,
+                duration_ms=duration_ms if 0 < duration_ms < DTMF_DURATION_UNKNOWN else None,
             )
         )
 

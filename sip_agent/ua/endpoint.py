@@ -145,7 +145,8 @@ class Endpoint:
         media.transportConfig.boundAddress = "" if media_host in {"0.0.0.0", "::"} else media_host  # noqa: S104
         public = settings.media.public_address or settings.sip.public_address
         media.transportConfig.publicAddress = public
-        media.ipv6Use = pj.PJSUA_IPV6_ENABLED if ":" in media_host else pj.PJSUA_IPV6_DISABLED
+        ipv6_use = pj.PJSUA_IPV6_ENABLED_USE_IPV6_ONLY if ":" in media_host else pj.PJSUA_IPV6_DISABLED
+        media.ipv6Use = config.sipConfig.ipv6Use = ipv6_use
         media.srtpUse = {
             SrtpMode.OFF: pj.PJMEDIA_SRTP_DISABLED,
             SrtpMode.OPTIONAL: pj.PJMEDIA_SRTP_OPTIONAL,
@@ -323,3 +324,5 @@ class Endpoint:
         if self._gate is not None:
             self._gate.close()
         self._gate = self._clock = None
+        # Registrars are told good-bye, which takes a second; without any, there is nothing to wait for.
+        library.libDestroy(0 if self._account_settings else engine.load().PJSUA_DESTROY_NO_NETWORK)

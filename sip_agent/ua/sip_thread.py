@@ -45,7 +45,10 @@ class SipThread:
         self._tear_down: Callable[[Any], None] = lambda _endpoint: None
 
     async def start(self, set_up: Callable[[Any], None], tear_down: Callable[[Any], None]) -> None:
-        """Start the thread; `set_up(endpoint)` runs on it first, and what it raises is raised here."""
+        """Start the thread; `set_up(endpoint)` runs on it first, and what it raises is raised here.
+
+        `tear_down(endpoint)` runs on it last, also after a failed `set_up`, and destroys the library.
+        """
         self._set_up, self._tear_down = set_up, tear_down
         self._thread.start()
         try:
@@ -127,11 +130,10 @@ class SipThread:
         self._stopping = True
 
     def _tear_down_guarded(self, endpoint: Any) -> None:
-        self._guarded(functools.partial(self._tear_down, endpoint))
         if self._waker is not None:
             self._waker.close()
             self._waker = None
-        self._guarded(endpoint.libDestroy)
+        self._guarded(functools.partial(self._tear_down, endpoint))
 
 
 @contextmanager
