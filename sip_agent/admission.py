@@ -124,16 +124,22 @@ class AdmissionPolicy:
         self._max_calls = max_calls
         self._rate = TokenBucket(calls_per_second, max(1.0, calls_per_second))
 
-    def check(self, source_host: str, active_calls: int, now: float, *, is_retry: bool = False) -> None:
-        """Raise CallRejected unless the call may come in; `now` is seconds of a monotonic clock.
-
-        The answer to a challenge is a retry of a call that the rate has counted already.
-        """
+    def check_source(self, source_host: str) -> None:
+        """Raise CallRejected 403 unless calls may come from there."""
         if not self._allow.admits(source_host):
             raise CallRejected(SipStatus.FORBIDDEN, "source not allowed")
+
+    def check_capacity(self, active_calls: int) -> None:
+        """Raise CallRejected 503 if there are as many calls as there may be."""
         if active_calls >= self._max_calls:
             raise _unavailable("at capacity", CAPACITY_RETRY_AFTER_S)
-        if not is_retry and not self._rate.take(now):
+
+    def check_rate(self, now: float) -> None:
+        """Count a new call; raise CallRejected 503 if it is one too many. `now` is monotonic, in seconds.
+
+        The answer to a challenge belongs to a call that was counted already.
+        """
+        if not self._rate.take(now):
             raise _unavailable("call rate", self._rate.seconds_until_token(now))
 
 

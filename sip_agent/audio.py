@@ -28,8 +28,10 @@ QUEUE_FRAMES_MAX = 25
 """Frames (500 ms) a handler may be ahead of the clock: covers stalls of the event loop, and costs nothing
 when the caller interrupts, as the queue is flushed in the engine."""
 
-CAPTURE_EVERY_TICKS = 10
-"""The recording is taken from the engine five times a second."""
+CAPTURE_EVERY_TICKS = 25
+"""The recording is taken from the engine twice a second."""
+
+_INT16 = np.dtype(np.int16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,8 @@ class AudioPort(Protocol):
     def read(self) -> bytes:
         """Take all frames received since the last time (int16, mono)."""
 
-    def write(self, samples: npt.NDArray[np.int16], /) -> int:
-        """Queue whole frames to send; returns how many were taken, fewer if the queue is full."""
+    def write(self, frames: bytes, /) -> int:
+        """Queue whole frames to send (int16, mono); returns how many were taken, fewer if the queue is full."""
 
     def queued(self) -> int:
         """Return the number of frames that wait to be sent."""
@@ -74,6 +76,7 @@ class FrameStream:
     """Received frames, one by one, as an asynchronous iterator that ends with the call."""
 
     def __init__(self, on_dropped: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
         self._frames: deque[AudioFrame] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -86,10 +89,10 @@ class FrameStream:
         while not self._frames:
             if self._ended:
                 raise StopAsyncIteration
-            if self._waiter is not None:
+            if self._waiter is not None and not self._waiter.done():
                 raise RuntimeError("two tasks cannot share one stream of frames: let each call frames()")
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            waiter = self._waiter = asyncio.Future(loop=self._loop)
+            await waiter
         return self._frames.popleft()
 
     def push(self, frame: AudioFrame) -> None:
@@ -98,7 +101,8 @@ class FrameStream:
             self._frames.popleft()
             self._on_dropped()
         self._frames.append(frame)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def end(self) -> None:
         """Let the iteration end after the frames that are already here."""
@@ -130,7 +134,10 @@ class CallAudio:
         self._wrote = False
         self._port = port
         self._on_capture: Callable[[bytes], None] | None = None
+        self._read = port.read
+        self._write = port.write
         self._frame_samples = samples_per_frame(port.sample_rate_hz)
+        self._frame_bytes = self._frame_samples * _INT16.itemsize
         self._streams: list[weakref.ref[FrameStream]] = []
         self._rest = np.empty(0, np.int16)
         self._room: deque[asyncio.Future[None]] = deque()
@@ -141,19 +148,17 @@ class CallAudio:
 
     def tick(self) -> None:
         """Take what the engine received and let those who wait for room go on; called every 20 ms."""
-        received = self._port.read()
-        if self.first_heard_at is None and received.count(0) != len(received):
-            self.first_heard_at = datetime.now(UTC)
-        if self.first_sent_at is None and self._wrote and self._port.counters().sent:
-            self.first_sent_at = datetime.now(UTC)
+        received = self._read()
+        if self.first_heard_at is None or self.first_sent_at is None:
+            self._note_first_audio(received)
         if received and self._streams:
-            samples = np.frombuffer(received, np.int16)
-            for start in range(0, len(samples), self._frame_samples):
-                frame = samples[start : start + self._frame_samples]
-                for reference in self._streams:
-                    if (stream := reference()) is not None:
-                        stream.push(frame)
-        if self._room and self._port.queued() < QUEUE_FRAMES_MAX:
+            samples = np.frombuffer(received, _INT16)
+            if len(received) == self._frame_bytes:
+                self._push(samples)
+            else:
+                for start in range(0, len(samples), self._frame_samples):
+                    self._push(samples[start : start + self._frame_samples])
+        if self._room:
             self._release_waiters()
         self._ticks += 1
         if self._on_capture is not None and self._ticks % CAPTURE_EVERY_TICKS == 0:
@@ -181,9 +186,13 @@ class CallAudio:
         What does not fill a frame waits for the rest of it. Raises CallEnded when the call is over, ValueError
         for anything but int16 of shape (n,).
         """
-        if samples.dtype != np.int16 or samples.ndim != 1:
+        if samples.dtype != _INT16 or samples.ndim != 1:
             raise ValueError(f"sound to send is int16 of shape (n,), not {samples.dtype} of shape {samples.shape}")
-        if len(self._rest) or len(samples) != self._frame_samples:
+        if self._rest.size == 0 and samples.size == self._frame_samples:
+            if self._open and self._write(samples.tobytes()):
+                self._wrote = True
+                return
+        else:
             samples = np.concatenate((self._rest, samples))
             whole = len(samples) - len(samples) % self._frame_samples
             samples, self._rest = samples[:whole], samples[whole:]
@@ -191,13 +200,10 @@ class CallAudio:
         while len(samples) and generation == self._generation:
             if not self._open:
                 raise CallEnded("the call is over: nothing can be sent")
-            taken = 0
-            room = QUEUE_FRAMES_MAX - self._port.queued()
-            if room > 0:
-                taken = self._port.write(samples[: room * self._frame_samples])
-                self._wrote = self._wrote or taken > 0
+            if taken := self._write(samples[: QUEUE_FRAMES_MAX * self._frame_samples].tobytes()):
+                self._wrote = True
                 samples = samples[taken * self._frame_samples :]
-            if not taken:
+            else:
                 await self._wait_for_tick()
 
     async def play(self, source: str | Path | npt.NDArray[np.int16], *, loop: bool = False) -> Playback:
@@ -225,17 +231,14 @@ class CallAudio:
         self._port.finish()
         return dropped * FRAME_MS
 
-    def finish(self) -> None:
-        """Complete a stretch of sound: fill its last frame with silence; what follows is no underrun."""
-        if len(self._rest):
-            padding = np.zeros(self._frame_samples - len(self._rest), np.int16)
-            self._port.write(np.concatenate((self._rest, padding)))
-            self._rest = self._rest[:0]
-        self._port.finish()
-
     async def drained(self) -> None:
-        """Wait until all that was queued has been sent; raises CallEnded when the call ends before."""
-        self.finish()
+        """Complete a stretch of sound, and wait until all of it was sent; what follows is no underrun.
+
+        Its last frame is filled with silence. Raises CallEnded when the call ends before.
+        """
+        if self._rest.size:
+            await self.send(np.zeros(self._frame_samples - self._rest.size, np.int16))
+        self._port.finish()
         while self._port.queued():
             if not self._open:
                 raise CallEnded("the call is over: not all was sent")
@@ -260,6 +263,17 @@ class CallAudio:
             if (stream := reference()) is not None:
                 stream.end()
         self._release_waiters()
+
+    def _push(self, frame: AudioFrame) -> None:
+        for reference in self._streams:
+            if (stream := reference()) is not None:
+                stream.push(frame)
+
+    def _note_first_audio(self, received: bytes) -> None:
+        if self.first_heard_at is None and received.count(0) != len(received):
+            self.first_heard_at = datetime.now(UTC)
+        if self.first_sent_at is None and self._wrote and self._port.counters().sent:
+            self.first_sent_at = datetime.now(UTC)
 
     def _capture(self, on_capture: Callable[[bytes], None]) -> None:
         captured = self._port.read_capture()
@@ -290,9 +304,10 @@ async def _blocks(
         while loop and len(source):
             yield source
         return
-    with await asyncio.to_thread(open_audio, source, sample_rate_hz, loop=loop) as frames:
-        while len(block := await asyncio.to_thread(_next_second, frames)):
-            yield block
+    # Not closed here: a cancelled playback may leave a thread reading it. It closes with its last reference.
+    frames = await asyncio.to_thread(open_audio, source, sample_rate_hz, loop=loop)
+    while len(block := await asyncio.to_thread(_next_second, frames)):
+        yield block
 
 
 def _next_second(frames: Iterator[AudioFrame]) -> npt.NDArray[np.int16]:

@@ -90,14 +90,14 @@ class Offer(Protocol):
 class Transcript:
     """What was said, as far as the handler knows; it goes into the record."""
 
-    def __init__(self, call: "Call") -> None:
-        self._call = call
+    def __init__(self, record: CallRecord) -> None:
+        self._record = record
 
     def add(self, speaker: str, text: str) -> None:
         """Note what `speaker` (`caller` or `agent`) said just now."""
         if speaker not in {"caller", "agent"}:
             raise ValueError(f"the speaker is 'caller' or 'agent', not {speaker!r}")
-        self._call.record.transcript.append({"speaker": speaker, "text": text, "at_ms": self._call.elapsed_ms()})
+        self._record.transcript.append({"speaker": speaker, "text": text, "at_ms": _elapsed_ms(self._record)})
 
 
 class Call:
@@ -124,7 +124,7 @@ class Call:
         self.options = dict(options or {})
         self.record = record
         self.sample_rate_hz = sample_rate_hz
-        self.transcript = Transcript(self)
+        self.transcript = Transcript(record)
         self.headers = invite.headers.extensions()
         self.log = structlog.get_logger().bind(call_uuid=record.call_uuid, run_id=ids.run_id)
         self.disconnected: asyncio.Future[CallDisconnected] = loop.create_future()
@@ -168,12 +168,21 @@ class Call:
         self._require_unanswered("answer")
         await self._dialog.respond(SipStatus.OK, headers)
 
-    async def hangup(self, status: int | None = None, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """End the call now: BYE if it is answered, otherwise `status` (603 Decline unless given)."""
+    async def hangup(
+        self,
+        status: int | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        reason: str = "the handler hung up",
+    ) -> None:
+        """End the call now: BYE if it is answered, otherwise `status` (603 Decline unless given).
+
+        `reason` is what the record says.
+        """
         if status is not None and not 300 <= status <= 699:
             raise ValueError(f"a call is refused with a status from 300 to 699, not {status}")
         if not self.ended:
-            await self._dialog.terminate(EndedBy.AGENT, status, headers, "the handler hung up")
+            await self._dialog.terminate(EndedBy.AGENT, status, headers, reason)
 
     async def transfer(self, uri: str) -> None:
         """Ask the caller to call `uri` instead; the call goes on until one of the two hangs up."""
@@ -251,7 +260,7 @@ class Call:
 
     def elapsed_ms(self) -> int:
         """Return the milliseconds since the answer (0 before it)."""
-        return milliseconds_between(self.record.answered_at, datetime.now(UTC)) or 0
+        return _elapsed_ms(self.record)
 
     async def drained(self) -> None:
         """Wait until what was queued has been sent."""
@@ -318,6 +327,10 @@ class Call:
                 raise CallEnded(f"{operation}: the call is over")
             raise UserAgentError(operation, "no sound flows yet: await call.answer() or call.progress() first")
         return audio
+
+
+def _elapsed_ms(record: CallRecord) -> int:
+    return milliseconds_between(record.answered_at, datetime.now(UTC)) or 0
 
 
 __all__ = ["Call", "CallEnded", "CallRejected", "ConversationHandler", "Dialog", "Offer", "Transcript"]

@@ -64,6 +64,8 @@ class FlowParts:
     account_for: Callable[[str, str], str | None]
     sample_rate_hz: int
     max_duration_s: float
+    on_finished: Callable[[CallRecord], None] = lambda _record: None
+    """Told of each INVITE that is over, also of those that only a summary records."""
 
 
 class CallFlow:
@@ -151,16 +153,19 @@ class CallFlow:
         ids = correlate(invite.headers, self._parts.profile)
         record.run_id, record.scenario_id, record.result_id = ids.run_id, ids.scenario_id, ids.result_id
         bind_contextvars(run_id=ids.run_id)
-        return record, challenged is not None
+        return record, challenged is not None and "Authorization" in invite.headers
 
     def _admit(self, invite: Invite, *, is_retry: bool) -> None:
         if self.draining:
             raise CallRejected(
                 SipStatus.SERVICE_UNAVAILABLE, "the agent is shutting down", headers=(("Retry-After", "30"),)
             )
+        admission = self._parts.admission
         if invite.account is None:
-            active = self._serving - 1
-            self._parts.admission.check(invite.source_host, active, time.monotonic(), is_retry=is_retry)
+            admission.check_source(invite.source_host)
+        admission.check_capacity(self._serving - 1)
+        if invite.account is None and not is_retry:
+            admission.check_rate(time.monotonic())
 
     def _authenticate(self, invite: Invite) -> str | None:
         """Return the user that the caller proved to be; None where nobody is asked.
@@ -203,7 +208,6 @@ class CallFlow:
         return CorrelationIds(run_id=record.run_id, scenario_id=record.scenario_id, result_id=record.result_id)
 
     async def _begin(self, record: CallRecord) -> None:
-        record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
         try:
             await self._parts.store.begin(record)
         except StoreError as error:
@@ -262,7 +266,9 @@ class CallFlow:
         _refuse(record, rejection.status, rejection.reason)
         if treatment.record:
             await self._finish(record)
-        elif treatment.log:
+            return
+        self._parts.on_finished(record)
+        if treatment.log:
             log.warning(
                 "call.refusals_summarised",
                 source=source,
@@ -304,9 +310,13 @@ class CallFlow:
 
     async def _record_summaries(self, summaries: list[RefusalSummary]) -> None:
         for summary in summaries:
-            await self._finish(_summary_record(summary))
+            await self._keep(_summary_record(summary))
 
     async def _finish(self, record: CallRecord) -> None:
+        await self._keep(record)
+        self._parts.on_finished(record)
+
+    async def _keep(self, record: CallRecord) -> None:
         try:
             await self._parts.store.finish(record)
         except StoreError as error:

@@ -94,7 +94,7 @@ class CallerHandler:
 
 
 async def place_call(endpoint: Endpoint, request: CallRequest) -> CallResult:
-    """Place one call and see it through; raises UserAgentError if the URI or transport is not usable."""
+    """Place one call and see it through; raises MessageError or UserAgentError if the URI is not usable."""
     invite = _invite(request)
     ids = correlate(invite.headers, PROFILES["cekura"])
     record = CallRecord(

@@ -115,7 +115,9 @@ def _judge_return(call: Call) -> Verdict:
 
 
 def _judge_error(error: BaseException, call: Call) -> Verdict:
-    if isinstance(error, CallEnded | CallRejected) and call.ended:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if call.ended and _only_says_so(error):
         return Verdict()
     if isinstance(error, CallRejected) and not call.answered:
         return Verdict(outcome=Outcome.REJECTED, rejection=error)
@@ -126,6 +128,13 @@ def _judge_error(error: BaseException, call: Call) -> Verdict:
         text = f"{type(error).__name__}: {error}"
         log.error("handler.failed", exc_info=error)
     return Verdict(outcome=Outcome.FAILED, error=text)
+
+
+def _only_says_so(error: BaseException) -> bool:
+    """Tell whether an error, or each of a group's, says no more than that the call is over."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only_says_so(part) for part in error.exceptions)
+    return isinstance(error, CallEnded | CallRejected)
 
 
 async def _hang_up(call: Call, dialog: Dialog, verdict: Verdict) -> None:

@@ -21,6 +21,9 @@ BACKLOG_BYTES_MAX = 16 * 1024 * 1024
 """Sound that may wait for a slow disk, over all calls; beyond it, recordings fail rather than memory."""
 
 
+TOO_SLOW = "the disk is too slow: the recording ends early"
+
+
 class Recording:
     """The recording of one call; all methods are for the event loop."""
 
@@ -30,12 +33,15 @@ class Recording:
         self._sample_rate_hz = sample_rate_hz
         self._recorder: StereoRecorder | None = None
         self._error: str | None = None
+        self._cut_off = False
 
     def write(self, block: bytes) -> None:
         """Add a block of (caller, agent) sound: int16, interleaved."""
-        if self._error is None and not self._writer.submit(lambda: self._append(block), len(block)):
-            self._error = "the disk is too slow: sound had to be dropped"
-            log.warning("recording.failed", path=str(self._path), error=self._error)
+        if self._cut_off or self._writer.submit(lambda: self._append(block), len(block)):
+            return
+        # What was taken before is still written; what follows would leave a hole.
+        self._cut_off = True
+        log.warning("recording.failed", path=str(self._path), error=TOO_SLOW)
 
     async def close(self) -> dict[str, Any] | None:
         """Complete the file and return what the record says of it; None if no sound ever came."""
@@ -75,10 +81,11 @@ class Recording:
         return self._describe(duration_ms)
 
     def _describe(self, duration_ms: int) -> dict[str, Any]:
+        error = self._error or (TOO_SLOW if self._cut_off else None)
         return {
             "path": str(self._path),
-            "state": "failed" if self._error else "ok",
-            "error": self._error,
+            "state": "failed" if error else "ok",
+            "error": error,
             "duration_ms": duration_ms,
             "sample_rate_hz": self._sample_rate_hz,
             "channels": ["caller", "agent"],

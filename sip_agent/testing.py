@@ -13,7 +13,7 @@
 
 The `Call`, its sound and what runs the handler are the real ones; the user agent and the engine are not. The
 media clock is the test's: it ticks while the caller hears or speaks, ten seconds of it in some milliseconds.
-asyncio's own clock stays real, so give a handler short time-outs.
+asyncio's own clock stays real, so give a handler short time-outs; `until…` waits for what takes its time.
 """
 
 import asyncio
@@ -39,15 +39,18 @@ from sip_agent.invite import Invite
 from sip_agent.record import CallRecord
 from sip_agent.status import EndedBy, SipStatus
 
-RING_FRAMES = 2 * QUEUE_FRAMES_MAX
-LATE_FRAMES = 3
-"""The bounds of the real ports: what a ring holds, and how many frames can be taken at once in time."""
 
 SETTLE_TURNS = 10
 """Turns of the event loop between two ticks: enough for a frame to come back through nested tasks."""
 
 UNTIL_TICKS = 3000
-"""A minute of sound: what has not happened by then is not going to."""
+"""A minute of sound, in three seconds: what has not happened by then is not going to."""
+
+RECEIVED_FRAMES = 50
+"""Received frames that wait for the event loop, as many as the engine keeps."""
+
+LATE_FRAMES = 3
+"""A received frame that waited for more than 60 ms was taken late."""
 
 
 class FakePort:
@@ -57,7 +60,7 @@ class FakePort:
         self.sample_rate_hz = sample_rate_hz
         self.finished = False
         self._frame_samples = samples_per_frame(sample_rate_hz)
-        self._received: deque[AudioFrame] = deque(maxlen=RING_FRAMES)
+        self._received: deque[AudioFrame] = deque(maxlen=RECEIVED_FRAMES)
         self._to_send: deque[AudioFrame] = deque()
         self._capture: deque[AudioFrame] = deque()
         self._sent = self._late = self._overruns = 0
@@ -68,7 +71,7 @@ class FakePort:
         said = quiet if said is None else said
         self._sent += bool(self._to_send)
         heard = self._to_send.popleft() if self._to_send else quiet
-        self._overruns += len(self._received) == RING_FRAMES
+        self._overruns += len(self._received) == RECEIVED_FRAMES
         self._received.append(said)
         self._capture.append(np.column_stack((said, heard)))
         return heard
@@ -78,10 +81,11 @@ class FakePort:
         self._late += max(0, len(self._received) - LATE_FRAMES)
         return _take_all(self._received)
 
-    def write(self, samples: npt.NDArray[np.int16], /) -> int:
+    def write(self, frames: bytes, /) -> int:
         """See `AudioPort`."""
-        taken = samples.reshape(-1, self._frame_samples)[: RING_FRAMES - len(self._to_send)]
-        self._to_send.extend(taken.copy())
+        samples = np.frombuffer(frames, np.int16).reshape(-1, self._frame_samples)
+        taken = samples[: QUEUE_FRAMES_MAX - len(self._to_send)]
+        self._to_send.extend(taken)
         self.finished = False
         return len(taken)
 
@@ -112,8 +116,8 @@ class FakeDialog:
     """The far end of a call: the `Dialog` that a `Call` holds, and all that the caller does with it.
 
     `statuses` are the responses that the caller got and `response_headers` the extra fields of the last one;
-    `transfers` are the URIs that it was asked to call, `digits` is what the agent sent by DTMF, `heard` all
-    that it heard. Operations named in `refuse` (answer, hangup, transfer, send_dtmf) raise UserAgentError.
+    `transfers` are the URIs that it was asked to call, `digits` is what the agent sent by DTMF. Operations
+    named in `refuse` (answer, hangup, transfer, send_dtmf) raise UserAgentError.
     """
 
     def __init__(self, *, sample_rate_hz: int = 16_000, refuse: Collection[str] = ()) -> None:
@@ -125,11 +129,16 @@ class FakeDialog:
         self.response_headers: tuple[tuple[str, str], ...] = ()
         self.transfers: list[str] = []
         self.digits = ""
-        self.heard: Samples = np.empty(0, np.int16)
+        self._heard: list[AudioFrame] = [np.empty(0, np.int16)]
         self._early_events: list[CallEvent] = []
         self._listener: Callable[[CallEvent], None] = self._early_events.append
         self._on_audio: Callable[[CallAudio], None] | None = None
         asyncio.get_running_loop().set_default_executor(_Workers())
+
+    @property
+    def heard(self) -> Samples:
+        """All that the caller heard so far."""
+        return np.concatenate(self._heard)
 
     # What a call asks of its dialog
 
@@ -179,27 +188,27 @@ class FakeDialog:
     async def speak(self, samples: Samples) -> Samples:
         """Say something; returns what the caller heard meanwhile, in whole frames."""
         await _settle()
-        heard = [np.empty(0, np.int16)]
+        start = len(self._heard)
         for frame in split_frames(samples, self.port.sample_rate_hz):
-            heard.append(np.zeros_like(frame))
+            self._heard.append(np.zeros_like(frame))
             if self.audio is not None and not self.ended:
-                heard[-1] = self.port.tick(frame)
+                self._heard[-1] = self.port.tick(frame)
                 self.audio.tick()
             await _settle()
-        self.heard = np.concatenate((self.heard, *heard))
-        return np.concatenate(heard)
+        return np.concatenate((self._heard[0], *self._heard[start:]))
 
     async def hear(self, duration_ms: float) -> Samples:
         """Be silent for a while; returns what the caller heard."""
         return await self.speak(silence(duration_ms, self.port.sample_rate_hz))
 
     async def until(self, condition: Callable[[], bool], what: str = "what the test waits for") -> None:
-        """Let the clock tick until `condition` holds; fails after a minute of sound."""
+        """Let the clock tick, once a millisecond, until `condition` holds; fails after a minute of sound."""
         for _ in range(UNTIL_TICKS):
             await _settle()
             if condition():
                 return
             await self.hear(20)
+            await asyncio.sleep(0.001)
         raise AssertionError(f"{what} did not come; the caller got {self.statuses}")
 
     async def until_answered(self) -> None:
@@ -319,7 +328,7 @@ class FakeCall(FakeDialog):
 class _Workers(ThreadPoolExecutor):
     """The loop's threads; an entry of `running` is done once the result of a thread has been handed back."""
 
-    running: ClassVar[set["Future[None]"]] = set()
+    running: ClassVar[deque["Future[None]"]] = deque()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         future: Future[Any] = Future()
@@ -331,7 +340,7 @@ class _Workers(ThreadPoolExecutor):
                 except BaseException as error:  # noqa: BLE001  (whoever waits for the result gets it)
                     future.set_exception(error)
 
-        self.running.add(super().submit(work))
+        self.running.append(super().submit(work))
         return future
 
 
@@ -342,8 +351,8 @@ async def _settle() -> None:
         await asyncio.sleep(0)
         turns += 1
         if _Workers.running:
-            await asyncio.wait([asyncio.wrap_future(work) for work in _Workers.running], timeout=1.0)
-            _Workers.running.clear()
+            work = [asyncio.wrap_future(_Workers.running.popleft()) for _ in range(len(_Workers.running))]
+            await asyncio.wait(work, timeout=1.0)
             turns = 0
 
 

@@ -124,12 +124,12 @@ class TestAdmissionPolicy:
 
     policy_allow = AddressAllowList.parse(["127.0.0.0/8"])
 
-    def check(
-        self, policy: AdmissionPolicy, host: str = "127.0.0.1", active_calls: int = 0, now: float = 0.0
-    ) -> str:
+    def check(self, policy: AdmissionPolicy, host: str = "127.0.0.1", active_calls: int = 0, now: float = 0.0) -> str:
         """Return what the policy says, and what goes into the response."""
         try:
-            policy.check(host, active_calls, now)
+            policy.check_source(host)
+            policy.check_capacity(active_calls)
+            policy.check_rate(now)
         except CallRejected as rejection:
             return f"{rejection.status} {rejection.reason} {dict(rejection.headers)}"
         return "admitted"

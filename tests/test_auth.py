@@ -76,7 +76,7 @@ def answer(
     nonce: str,
     *,
     user: str = "cekura",
-    password: str = "secret",  # noqa: S107  (of a test user)
+    password: str = "secret",
     uri: str = TARGET,
     algorithm: DigestAlgorithm = MD5,
     qop: str | None = "auth",
@@ -171,9 +171,7 @@ class TestDigestResponse:
 class TestParseAuthorization:
     """Reading what clients send."""
 
-    expected = Credentials(
-        username="u", realm="r", nonce="n=", uri="a", response="f", qop="auth", nc="1", cnonce="c"
-    )
+    expected = Credentials(username="u", realm="r", nonce="n=", uri="a", response="f", qop="auth", nc="1", cnonce="c")
 
     @pytest.mark.parametrize(
         "text",
@@ -235,9 +233,7 @@ class TestParseAuthorization:
         with suppress(MessageError):
             parse_authorization(text)
 
-    @pytest.mark.parametrize(
-        "text", ['"' * 50_000, 'a="' + "\\" * 50_001, "a= " * 20_000, ", " * 25_000, " " * 50_000]
-    )
+    @pytest.mark.parametrize("text", ['"' * 50_000, 'a="' + "\\" * 50_001, "a= " * 20_000, ", " * 25_000, " " * 50_000])
     def test_time_is_linear(self, text: str) -> None:
         """Text made to be slow to read is not."""
         started_at = time.process_time()
@@ -257,9 +253,7 @@ class TestChallenge:
         nonce = re.escape(re.findall(r'nonce="(\w+)"', challenge[0][1])[0])
         for (name, value), algorithm in zip(challenge, ("SHA-256", "MD5"), strict=True):
             assert name == "WWW-Authenticate"
-            assert re.fullmatch(
-                rf'Digest realm="sip-agent", nonce="{nonce}", algorithm={algorithm}, qop="auth"', value
-            )
+            assert re.fullmatch(rf'Digest realm="sip-agent", nonce="{nonce}", algorithm={algorithm}, qop="auth"', value)
 
     def test_stale(self) -> None:
         """A stale challenge says that the password was right."""
@@ -304,9 +298,7 @@ class TestVerify:
     @given(st.text(), st.text(), st.sampled_from([MD5, SHA_256]), st.sampled_from(["auth", None]))
     def test_round_trip(self, user: str, password: str, algorithm: DigestAlgorithm, qop: str | None) -> None:
         """Any name with any password gets in with that password, and with no other."""
-        judge = DigestAuthenticator(
-            realm="sip-agent", users={user: password}, algorithms=[MD5, SHA_256], secret=b"s"
-        )
+        judge = DigestAuthenticator(realm="sip-agent", users={user: password}, algorithms=[MD5, SHA_256], secret=b"s")
         nonce = nonce_from(judge)
         right = answer(nonce, user=user, password=password, algorithm=algorithm, qop=qop)
         wrong = answer(nonce, user=user, password=f"{password}!", algorithm=algorithm, qop=qop)
@@ -392,9 +384,7 @@ class TestVerify:
         """Without qop there is no nonce count: who does not want that form can refuse it."""
         judge = authenticator(allow_legacy_qop=False)
 
-        assert verify(judge, answer(nonce_from(judge), qop=None)) == Refused(
-            reason=RefusalReason.UNSUPPORTED_QOP
-        )
+        assert verify(judge, answer(nonce_from(judge), qop=None)) == Refused(reason=RefusalReason.UNSUPPORTED_QOP)
 
 
 class TestUri:

@@ -54,9 +54,7 @@ class TestParse:
 
     def test_compact_names(self) -> None:
         """Compact names become long ones in any letter case (RFC 3261 §7.3.3)."""
-        headers = Headers.parse(
-            b"v: 1\nF: 2\nt: 3\nI: 4\nm: 5\nl: 6\nc: 7\ns: 8\nk: 9\ne: 10\nr: 11\nx: 12\n"
-        )
+        headers = Headers.parse(b"v: 1\nF: 2\nt: 3\nI: 4\nm: 5\nl: 6\nc: 7\ns: 8\nk: 9\ne: 10\nr: 11\nx: 12\n")
 
         expected = ["Via", "From", "To", "Call-ID", "Contact", "Content-Length", "Content-Type", "Subject"]
         expected += ["Supported", "Content-Encoding", "Refer-To", "Session-Expires"]
@@ -82,9 +80,7 @@ class TestParse:
     def test_control_characters(self) -> None:
         """NUL, ESC and their like show as control pictures: JSON, databases and terminals stay unharmed."""
         (item,) = Headers.parse(b"X-Run-Id: 1\x002\x1b[2J\x7f3")
-        stored = (
-            sqlite3.connect(":memory:").execute("SELECT ?, length(?)", [item.value, item.value]).fetchone()
-        )
+        stored = sqlite3.connect(":memory:").execute("SELECT ?, length(?)", [item.value, item.value]).fetchone()
 
         assert "1␀2␛[2J␡3" == item.value == json.loads(json.dumps(item.value))
         assert (item.value, len(item.value)) == stored
@@ -162,9 +158,7 @@ class TestLookup:
 
     def test_extensions(self) -> None:
         """X- fields of any letter case come under the spelling met first, repeats in their order."""
-        headers = Headers.from_pairs(
-            [("x-tag", "a"), ("To", "me"), ("X-Run-Id", "1"), ("X-TAG", "b"), ("X", "-")]
-        )
+        headers = Headers.from_pairs([("x-tag", "a"), ("To", "me"), ("X-Run-Id", "1"), ("X-TAG", "b"), ("X", "-")])
 
         assert headers.extensions() == {"x-tag": ["a", "b"], "X-Run-Id": ["1"]}
 
@@ -261,9 +255,7 @@ class TestSecretHeaders:
 
     secrets = SecretHeaders(salt=b"salt")
 
-    @pytest.mark.parametrize(
-        "name", ["X-Auth-Token", "x-api-KEY", "X-Password", "X-SECRETS", "X-Authorization"]
-    )
+    @pytest.mark.parametrize("name", ["X-Auth-Token", "x-api-KEY", "X-Password", "X-SECRETS", "X-Authorization"])
     def test_secret_names(self, name: str) -> None:
         """A name that contains a pattern in any letter case is secret."""
         assert self.secrets.is_secret(name)

@@ -234,9 +234,7 @@ class TestParse:
         assert invite.from_uri
         assert invite.has_offer in {True, False}
 
-    @pytest.mark.parametrize(
-        "value", [b'"' * 50_000, b'"\\' * 25_000, b";a=" * 20_000, b"<" * 50_000, b"; " * 25_000]
-    )
+    @pytest.mark.parametrize("value", [b'"' * 50_000, b'"\\' * 25_000, b";a=" * 20_000, b"<" * 50_000, b"; " * 25_000])
     def test_time_is_linear(self, value: bytes) -> None:
         """An address made to be slow to read is not."""
         started_at = time.process_time()
@@ -251,9 +249,7 @@ class TestParse:
 )
 def test_source_address(host: str, expected: str) -> None:
     """The source is host:port, with brackets around IPv6."""
-    invite = Invite.parse(
-        MESSAGE, transport="UDP", source_host=host, source_port=5080, received_at=RECEIVED_AT
-    )
+    invite = Invite.parse(MESSAGE, transport="UDP", source_host=host, source_port=5080, received_at=RECEIVED_AT)
 
     assert expected == invite.source_address
 

@@ -15,12 +15,15 @@ def serve(config: ConfigOption = None) -> None:
 
     Example: sip-agent serve --config sip-agent.toml
     """
+    import uvloop
+
     from sip_agent.config import load_settings
     from sip_agent.log import configure_logging
 
     settings = load_settings(config)
     configure_logging(settings.log.format, settings.log.level)
-    asyncio.run(_serve(settings))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
 
 
 async def _serve(settings: "Settings") -> None:

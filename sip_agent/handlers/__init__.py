@@ -48,7 +48,7 @@ def find_handler(name: str) -> type[ConversationHandler]:
         found = _load(name)
     except Exception as error:  # a stranger's module may fail in any way when it is imported
         raise SettingsError(f"the handler {name!r} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(getattr(found, "handle", None)):
+    if not inspect.iscoroutinefunction(getattr(found, "handle", None)):
         raise SettingsError(f"the handler {name!r} has no method `async def handle(self, call)`")
     return cast("type[ConversationHandler]", found)
 
@@ -67,7 +67,7 @@ def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Ca
     before anywhere else. Raises SettingsError for an unknown handler, and for options that it does not take.
     """
     if ":" in name and str(base_dir) not in sys.path:
-        sys.path.insert(0, str(base_dir))
+        sys.path.append(str(base_dir))
     handler = find_handler(name)
     build = partial(handler, **{key: _resolve(key, value, base_dir) for key, value in options.items()})
     try:

@@ -263,7 +263,10 @@ class Dialog:
 
     def _srtp_profile(self, stream: Any) -> str | None:
         pj = engine.load()
-        return "SDES" if stream.proto & pj.PJMEDIA_TP_PROFILE_SRTP else None
+        if stream.proto & pj.PJMEDIA_TP_PROFILE_SRTP:
+            return "SDES"
+        # An offer of RTP/AVP with a=crypto may be taken, too: then only the transport knows.
+        return "SDES" if "SRTP status: Active" in self._pj_call.dump(False, "") else None
 
     def _on_disconnected(self, info: Any, prm: Any) -> None:
         self._endpoint.forget(self)
@@ -308,6 +311,8 @@ class Dialog:
         if not self.disconnected.done():
             self.disconnected.set_result(None)
         self._take(event)
+        # The call and its dialog hold each other; untied, they go at once, and not when the collector comes by.
+        self._listener, self._on_audio, self._port = None, None, None
 
     def _take(self, event: CallEvent) -> None:
         if isinstance(event, CallConfirmed) and not self._confirmed_here.done():

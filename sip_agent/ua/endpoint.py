@@ -7,7 +7,7 @@ gate and has cost nothing yet; on the light engine pjsua2 has already opened a c
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,15 @@ class Caller:
     username: str = ""
     password: str = field(default="", repr=False)
     proxy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockCounters:
+    """Ticks of the media clock, those that began more than 10 ms late, and the longest such delay."""
+
+    ticks: int
+    late_ticks: int
+    max_lag_us: int
 
 
 class Endpoint:
@@ -127,6 +136,21 @@ class Endpoint:
         """
         return await self.sip_thread.run("call", functools.partial(self._place_call, uri, caller, headers))
 
+    @property
+    def media_clock(self) -> ClockCounters | None:
+        """What the media clock has counted; None while there is none, and on the light engine, which does not say."""
+        clock = self._clock
+        if clock is None:
+            return None
+        return ClockCounters(ticks=clock.ticks, late_ticks=clock.late_ticks, max_lag_us=clock.max_lag_us)
+
+    @property
+    def gate_counters(self) -> Mapping[str, int]:
+        """What the invite gate has counted, and `currently_held`; empty on the light engine, which has none."""
+        gate = self._gate
+        counters: dict[str, int] = {} if gate is None else gate.stats()
+        return counters
+
     def account_for(self, source_host: str, user: str) -> str | None:
         """Return the name of the account through which a call came, if any."""
         return account_of(self.account_states, source_host, user)
@@ -166,10 +190,11 @@ class Endpoint:
         """Let pjsua2 have a held INVITE, and return the dialog it opened."""
         self._passed = None
         status = held.pass_on()
-        if self._passed is None:
+        dialog, self._passed = self._passed, None
+        if dialog is None:
             status = status or SipStatus.SERVER_INTERNAL_ERROR
             raise StackRefusal(status, f"the SIP stack refused the INVITE: {reason_phrase(status)}")
-        return self._passed
+        return dialog
 
     def forget(self, dialog: Dialog) -> None:
         """Drop the pjsua2 object of a dialog that is over."""

@@ -6,18 +6,18 @@ good for a laptop, and the reason why the light engine glitches under load.
 """
 
 from collections import deque
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from media.frames import FRAME_MS, samples_per_frame
 from sip_agent.audio import QUEUE_FRAMES_MAX, AudioPort, PortCounters
 from sip_agent.ua import engine
 
-RING_FRAMES = 2 * QUEUE_FRAMES_MAX
+RECEIVED_FRAMES = 50
 CAPTURE_FRAMES = 100
-"""Two seconds of recording fit into the engine; it is taken five times a second."""
+"""Two seconds of recording fit into the engine; it is taken twice a second."""
 
 GAP_LIMIT_FRAMES = 10
 """A silence of up to 200 ms in the middle of a stream is an underrun; a longer one is a pause of the speaker."""
@@ -52,14 +52,16 @@ class NativeFramePort:
             "agent",
             sample_rate_hz,
             ptime_ms=FRAME_MS,
-            received_frames=RING_FRAMES,
-            send_frames=RING_FRAMES,
+            received_frames=RECEIVED_FRAMES,
+            send_frames=QUEUE_FRAMES_MAX,
             capture_frames=CAPTURE_FRAMES,
             gap_limit_ticks=GAP_LIMIT_FRAMES,
             cushion_frames=cushion_frames,
         )
-        self.read = self._port.read
-        self.write = self._port.write
+        # Bound to the functions themselves: on this path, the call through SWIG's proxy class costs as much again.
+        functions = pj._pjsua2_native  # noqa: SLF001  (the compiled half of the module)
+        self.read = partial(functions.FramePort_read, self._port)
+        self.write = partial(functions.FramePort_write, self._port)
         self.queued = self._port.queued
         self.flush = self._port.flush
         self.finish = self._port.finish
@@ -94,7 +96,7 @@ class LightFramePort:
         self._frame_bytes = 2 * samples_per_frame(sample_rate_hz)
         self._silence = bytes(self._frame_bytes)
         self._cushion_frames = cushion_frames
-        self._received: deque[bytes] = deque(maxlen=RING_FRAMES)
+        self._received: deque[bytes] = deque(maxlen=RECEIVED_FRAMES)
         self._to_send: deque[bytes] = deque()
         self._capture: deque[tuple[bytes, bytes]] = deque(maxlen=CAPTURE_FRAMES)
         self._last_sent = self._silence
@@ -117,17 +119,16 @@ class LightFramePort:
         self._late += max(0, len(frames) - LATE_FRAMES)
         return b"".join(frames)
 
-    def write(self, samples: npt.NDArray[np.int16]) -> int:
+    def write(self, frames: bytes) -> int:
         """See `AudioPort`."""
-        data = samples.tobytes()
         taken = 0
-        for start in range(0, len(data), self._frame_bytes):
-            if len(self._to_send) >= RING_FRAMES:
+        for start in range(0, len(frames), self._frame_bytes):
+            if len(self._to_send) >= QUEUE_FRAMES_MAX:
                 break
             if not self._streaming:
                 self._streaming = True
                 self._cushion_left = self._cushion_frames
-            self._to_send.append(data[start : start + self._frame_bytes])
+            self._to_send.append(frames[start : start + self._frame_bytes])
             taken += 1
         self._written += taken
         if taken:
@@ -194,7 +195,7 @@ class LightFramePort:
         """Take the frame received in this tick; the media clock calls it."""
         if len(frame) < self._frame_bytes:
             frame = self._silence
-        if len(self._received) == RING_FRAMES:
+        if len(self._received) == RECEIVED_FRAMES:
             self._overruns += 1
         self._received.append(frame)
         if len(self._capture) == CAPTURE_FRAMES:
