@@ -135,10 +135,7 @@ class AdmissionPolicy:
             raise _unavailable("at capacity", CAPACITY_RETRY_AFTER_S)
 
     def check_rate(self, now: float) -> None:
-        """Count a new call; raise CallRejected 503 if it is one too many. `now` is monotonic, in seconds.
-
-        The answer to a challenge belongs to a call that was counted already.
-        """
+        """Count a new call; raise CallRejected 503 if it is one too many. `now` is monotonic, in seconds."""
         if not self._rate.take(now):
             raise _unavailable("call rate", self._rate.seconds_until_token(now))
 

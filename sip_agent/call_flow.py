@@ -75,21 +75,22 @@ class CallFlow:
         self.active: dict[str, Call] = {}
         self.draining = False
         self._parts = parts
-        self._serving = 0
+        self._admitted: set[str] = set()
         self._challenged: dict[tuple[str, str], CallRecord] = {}
 
     async def serve_call(self, offer: Offer) -> None:
         """Serve one INVITE, from its arrival to its record."""
         record = _new_record(offer)
         bind_contextvars(call_uuid=record.call_uuid)
-        self._serving += 1
         try:
             invite = self._read(offer)
-            record, is_retry = self._identify(invite, record)
-            self._admit(invite, is_retry=is_retry)
+            record = self._identify(invite, record)
+            self._admit_source(invite)
             record.auth_user = self._authenticate(invite)
             ids = self._require_ids(record)
             route = self._parts.routes.find(invite)
+            self._admit_call(invite)
+            self._admitted.add(record.call_uuid)
             record.handler = route.handler
             record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
             await self._begin(record)
@@ -103,7 +104,7 @@ class CallFlow:
             log.exception("call.flow_failed")
             await self._fail(offer, record, error)
         finally:
-            self._serving -= 1
+            self._admitted.discard(record.call_uuid)
 
     async def expire(self, now: datetime) -> None:
         """Record what is over without anybody's doing: unanswered challenges, and the hour's refusals."""
@@ -137,7 +138,7 @@ class CallFlow:
             raise CallRejected(SipStatus.BAD_REQUEST, str(error)) from error
         return replace(invite, account=self._parts.account_for(invite.source_host, invite.user))
 
-    def _identify(self, invite: Invite, record: CallRecord) -> tuple[CallRecord, bool]:
+    def _identify(self, invite: Invite, record: CallRecord) -> CallRecord:
         """Describe the call in its record; one that was challenged before goes on with the record it has."""
         challenged = self._challenged.pop((invite.call_id, invite.from_tag), None)
         if challenged is not None:
@@ -153,19 +154,22 @@ class CallFlow:
         ids = correlate(invite.headers, self._parts.profile)
         record.run_id, record.scenario_id, record.result_id = ids.run_id, ids.scenario_id, ids.result_id
         bind_contextvars(run_id=ids.run_id)
-        return record, challenged is not None and "Authorization" in invite.headers
+        return record
 
-    def _admit(self, invite: Invite, *, is_retry: bool) -> None:
+    def _admit_source(self, invite: Invite) -> None:
+        """Refuse whoever may not call at all; a registrar that we have registered with may."""
+        if invite.account is None:
+            self._parts.admission.check_source(invite.source_host)
+
+    def _admit_call(self, invite: Invite) -> None:
+        """Refuse a call that is one too many; only callers who may call count, so that others cannot lock them out."""
         if self.draining:
             raise CallRejected(
                 SipStatus.SERVICE_UNAVAILABLE, "the agent is shutting down", headers=(("Retry-After", "30"),)
             )
-        admission = self._parts.admission
+        self._parts.admission.check_capacity(len(self._admitted))
         if invite.account is None:
-            admission.check_source(invite.source_host)
-        admission.check_capacity(self._serving - 1)
-        if invite.account is None and not is_retry:
-            admission.check_rate(time.monotonic())
+            self._parts.admission.check_rate(time.monotonic())
 
     def _authenticate(self, invite: Invite) -> str | None:
         """Return the user that the caller proved to be; None where nobody is asked.

@@ -125,8 +125,10 @@ class TestSend:
             line = Line()
             for start, end in pairwise(np.cumsum([0, *lengths])):
                 await line.audio.send(sound[start:end])
-            line.audio.finish()
-            return await line.tick(QUEUE_FRAMES_MAX)
+            task = asyncio.create_task(line.audio.drained())
+            sent = await line.tick(QUEUE_FRAMES_MAX)
+            await task
+            return sent
 
         filled = np.zeros(QUEUE_FRAMES_MAX * FRAME, np.int16)
         filled[: len(sound)] = sound
@@ -316,20 +318,20 @@ class TestPlay:
 class TestFinish:
     """The end of a stretch of sound."""
 
-    async def test_fills_the_last_frame(self, line: Line) -> None:
-        """A partial last frame is filled with silence and sent."""
-        await line.audio.send(ramp(1.5))
-        line.audio.finish()
-
-        np.testing.assert_array_equal(np.append(ramp(1.5), np.zeros(80, np.int16)), await line.tick(2))
-        assert line.port.finished
-
     async def test_sound_after_it(self, line: Line) -> None:
         """New sound opens a new stretch."""
-        line.audio.finish()
+        await line.audio.drained()
         await line.audio.send(constant(1, 1))
 
         assert not line.port.finished
+
+    async def test_partial_frame_behind_a_full_queue(self, line: Line) -> None:
+        """The last frame is sent however much waits before it."""
+        task = asyncio.create_task(line.audio.play(ramp(QUEUE_FRAMES_MAX + 0.5)))
+        heard = await line.tick_until(task)
+
+        np.testing.assert_array_equal(ramp(QUEUE_FRAMES_MAX + 0.5), heard[: int((QUEUE_FRAMES_MAX + 0.5) * FRAME)])
+        assert line.port.finished
 
     async def test_drained_sends_a_partial_frame(self, line: Line) -> None:
         """Waiting until all was sent is waiting for the partial frame too."""

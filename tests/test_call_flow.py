@@ -569,14 +569,15 @@ class TestAuthentication:
 
         assert ["answered"] == [record["outcome"] for record in agent.records()]
 
-    async def test_repeated_invite_is_counted(self, agent: Agent) -> None:
-        """An INVITE that only repeats itself, without credentials, is held to the rate."""
+    async def test_strangers_take_no_part_of_the_rate(self, agent: Agent) -> None:
+        """Who does not authenticate can repeat himself without locking those out who do."""
         agent.build(authenticator=with_users(), admission=agent.admission(calls_per_second=1))
         caller = Caller()
         first = await agent.serve(caller.invite())
         second = await agent.serve(caller.invite())
+        honest = await agent.serve(caller.answer(second))
 
-        assert [401, 503] == [response and response[0] for response in (first, second)]
+        assert [401, 401, None] == [response and response[0] for response in (first, second, honest)]
 
     async def test_flood(self, agent: Agent) -> None:
         """A source that fails too often is challenged without a look at its answer, the right one too."""

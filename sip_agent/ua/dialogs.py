@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from sip_agent.ua.endpoint import Endpoint
 
 log = structlog.get_logger()
+ACK_TIMEOUT_S = 32.0
+"""64*T1, after which the stack repeats the 200 no more and sends BYE."""
+
 DTMF_DURATION_UNKNOWN = 2**31
 """pjsua2 says -1, unsigned, where the duration is not known."""
 
@@ -65,6 +68,8 @@ class Dialog:
         self._invites_sent = 0
         self._ending: EndedBy | None = None
         self._end_reason = ""
+        self._end_reported = False
+        self._unacknowledged_at = 0.0
         self._rx_packets = 0
         self._rx_seen_at = 0.0
         self._first_audio_seen = False
@@ -137,10 +142,22 @@ class Dialog:
         if self._pj_call is not None:
             self._hangup(EndedBy.SYSTEM, None, (), reason)
 
-    def check_rtp(self, now: float, timeout_s: float) -> None:
-        """Note the first RTP packet; end a call whose peer fell silent, unless it holds the call."""
-        if self._pj_call is None or self._port is None:
+    def check(self, now: float, rtp_timeout_s: float) -> None:
+        """Note the first RTP packet; end a call whose peer fell silent, unless it holds the call.
+
+        A call whose 200 nobody acknowledged is over for us as soon as the stack gives up on it (64*T1, RFC 3261
+        §13.3.1.4): that its BYE will not be answered either need not be waited for.
+        """
+        if self._pj_call is None:
             return
+        if self._final_status and not self._confirmed and not self.outbound:
+            self._unacknowledged_at = self._unacknowledged_at or now
+            if now - self._unacknowledged_at > ACK_TIMEOUT_S:
+                self._report_end(EndedBy.SYSTEM, SipStatus.OK, "the 200 was not acknowledged", None)
+        elif self._port is not None:
+            self._check_rtp(now, rtp_timeout_s)
+
+    def _check_rtp(self, now: float, timeout_s: float) -> None:
         packets = self._received_packets()
         if packets != self._rx_packets or self._on_hold or not self._rx_seen_at:
             self._rx_packets, self._rx_seen_at = packets, now
@@ -275,18 +292,24 @@ class Dialog:
         if ended_by is None:
             cancelled = not self._confirmed and info.lastStatusCode == SipStatus.REQUEST_TERMINATED
             ended_by = EndedBy.CALLER if remote_bye or cancelled or self.outbound else EndedBy.SYSTEM
-        event = CallDisconnected(
-            at=datetime.now(UTC),
-            ended_by=ended_by,
-            sip_status=info.lastStatusCode,
-            reason=self._end_reason or info.lastReason,
-            q850_cause=cause,
-            rtp=self._rtp.record(self._codec),
-        )
         if self._port is not None:
             self._port.close()
         self._pj_call.release()
         self._pj_call = None
+        self._report_end(ended_by, info.lastStatusCode, self._end_reason or info.lastReason, cause)
+
+    def _report_end(self, ended_by: EndedBy, status: int, reason: str, cause: int | None) -> None:
+        if self._end_reported:
+            return
+        self._end_reported = True
+        event = CallDisconnected(
+            at=datetime.now(UTC),
+            ended_by=ended_by,
+            sip_status=status,
+            reason=reason,
+            q850_cause=cause,
+            rtp=self._rtp.record(self._codec),
+        )
         self._endpoint.sip_thread.deliver(self._close, event)
 
     def _emit(self, event: CallEvent) -> None:

@@ -286,7 +286,7 @@ class Endpoint:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_S
             for dialog in tuple(self._dialogs):
-                dialog.check_rtp(now, self._rtp_timeout_s)
+                dialog.check(now, self._rtp_timeout_s)
 
     def _offer_held(self, held: Any) -> None:
         if self._on_offer is None:
