@@ -84,9 +84,7 @@ def tone(
     return as_int16(wave)
 
 
-def dominant_frequency_hz(
-    samples: Samples, sample_rate_hz: int, silence_dbov: float = SILENCE_DBOV
-) -> float | None:
+def dominant_frequency_hz(samples: Samples, sample_rate_hz: int, silence_dbov: float = SILENCE_DBOV) -> float | None:
     """Return the strongest frequency, or None where there is only silence.
 
     A steady tone is found within 0.1 Hz over a second and 2 Hz over one frame: the spectrum of the

@@ -126,6 +126,18 @@ def load_audio(path: str | Path, sample_rate_hz: int, *, max_duration_s: float =
     return np.concatenate(blocks)
 
 
+def load_channels(path: str | Path) -> tuple[Samples, int]:
+    """Read a whole recording as it is: int16 of shape `(samples, channels)`, and its rate in Hz.
+
+    Raise AudioFileError for a file that is missing or is no audio.
+    """
+    try:
+        samples, sample_rate_hz = soundfile.read(path, dtype="int16", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioFileError(f"{path}: {error}") from error
+    return samples, int(sample_rate_hz)
+
+
 class _Reader:
     """An audio file as blocks of mono int16 samples at the wanted rate."""
 
@@ -142,14 +154,10 @@ class _Reader:
         rate_hz = self._file.samplerate
         if rate_hz < _MIN_RATE_HZ:
             self.close()
-            raise AudioFileError(
-                f"{path}: has {rate_hz} samples a second; at least {_MIN_RATE_HZ} are needed"
-            )
+            raise AudioFileError(f"{path}: has {rate_hz} samples a second; at least {_MIN_RATE_HZ} are needed")
         self.duration_ms: int = round(max(0, self._file.frames) * 1000 / rate_hz)
         self._resampler = StreamResampler(rate_hz, sample_rate_hz)
-        self._block_samples = max(
-            1, min(rate_hz * _READ_MS // 1000, _MAX_READ_SAMPLES // self._file.channels)
-        )
+        self._block_samples = max(1, min(rate_hz * _READ_MS // 1000, _MAX_READ_SAMPLES // self._file.channels))
         self._sound_since_start = False
 
     def read(self) -> Samples | None:
@@ -268,9 +276,7 @@ class StereoRecorder:
     def _flush(self) -> None:
         try:
             if os.fstat(self._file.fileno()).st_nlink == 0:
-                raise FileNotFoundError(
-                    errno.ENOENT, "removed while it was being written", str(self._partial)
-                )
+                raise FileNotFoundError(errno.ENOENT, "removed while it was being written", str(self._partial))
             if self._data_bytes + len(self._pending) > MAX_DATA_BYTES:
                 raise AudioFileError(f"{self._partial}: a WAV file cannot hold more than 4 GiB")
             _write_all(self._file, self._pending)

@@ -1,0 +1,1 @@
+"""sip-agent: the self-hosted SIP agent on the receiving end of voice-agent tests."""

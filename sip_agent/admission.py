@@ -230,9 +230,7 @@ class FailureGuard:
 
     def __init__(self, threshold: int, refill_per_s: float, max_sources: int = MAX_SOURCES) -> None:
         if threshold < 1 or refill_per_s <= 0:
-            raise ValueError(
-                f"{threshold} failures and {refill_per_s} per second would lock every source out"
-            )
+            raise ValueError(f"{threshold} failures and {refill_per_s} per second would lock every source out")
         self._threshold = threshold
         self._refill_per_s = refill_per_s
         self._max_sources = max_sources

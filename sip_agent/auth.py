@@ -20,9 +20,7 @@ _NONCE = re.compile(r"([0-9a-f]{12})([0-9a-f]{20})([0-9a-f]{32})")
 
 # Possessive quantifiers keep hostile text from making these backtrack.
 _SCHEME = re.compile(r"\s*+(\S++)")
-_PARAMETER = re.compile(
-    r'[\s,]*+([^\s=,"]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^,"]*+))\s*+(?=,|\Z)', re.DOTALL
-)
+_PARAMETER = re.compile(r'[\s,]*+([^\s=,"]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^,"]*+))\s*+(?=,|\Z)', re.DOTALL)
 # `DOMAIN\user`, which Windows clients forget to escape, keeps its backslash.
 _ESCAPE = re.compile(r'\\(["\\])')
 _NONCE_COUNT = re.compile(r"[0-9A-Fa-f]{1,8}")
@@ -179,9 +177,7 @@ def _ha1(algorithm: DigestAlgorithm, username: str, realm: str, password: str) -
     return _hexdigest(algorithm, f"{username}:{realm}:{password}")
 
 
-def _response(
-    algorithm: DigestAlgorithm, ha1: str, credentials: Credentials, method: str, body: bytes
-) -> str:
+def _response(algorithm: DigestAlgorithm, ha1: str, credentials: Credentials, method: str, body: bytes) -> str:
     a2 = f"{method}:{credentials.uri}"
     if credentials.qop is None:
         return _hexdigest(algorithm, f"{ha1}:{credentials.nonce}:{_hexdigest(algorithm, a2)}")
@@ -233,9 +229,7 @@ class DigestAuthenticator:
             for algorithm in self._algorithms
         }
         # What the answer of an unknown user is compared with: nobody can know it.
-        self._nobodys_ha1s = {
-            algorithm: _hexdigest(algorithm, self._sign("nobody")) for algorithm in self._algorithms
-        }
+        self._nobodys_ha1s = {algorithm: _hexdigest(algorithm, self._sign("nobody")) for algorithm in self._algorithms}
 
     def challenge(self, now: float, *, stale: bool = False) -> tuple[tuple[str, str], ...]:
         """Return the WWW-Authenticate headers of a 401, one per algorithm."""

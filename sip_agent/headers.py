@@ -189,9 +189,7 @@ class CorrelationProfile:
 PROFILES: Mapping[str, CorrelationProfile] = {
     profile.name: profile
     for profile in (
-        CorrelationProfile(
-            name="cekura", run_id="X-Run-Id", scenario_id="X-Scenario-Id", result_id="X-Result-Id"
-        ),
+        CorrelationProfile(name="cekura", run_id="X-Run-Id", scenario_id="X-Scenario-Id", result_id="X-Result-Id"),
         CorrelationProfile(name="coval", run_id="X-Coval-Simulation-Id"),
         CorrelationProfile(name="call-id", run_id="Call-ID"),
     )

@@ -25,7 +25,6 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from media.frames import AudioFrame, Samples, samples_per_frame, silence, split_frames
 from sip_agent.audio import QUEUE_FRAMES_MAX, CallAudio, PortCounters
@@ -38,7 +37,6 @@ from sip_agent.headers import PROFILES, Headers, correlate
 from sip_agent.invite import Invite
 from sip_agent.record import CallRecord
 from sip_agent.status import EndedBy, SipStatus
-
 
 SETTLE_TURNS = 10
 """Turns of the event loop between two ticks: enough for a frame to come back through nested tasks."""

@@ -1,9 +1,8 @@
 """`sip-agent config`: are the settings right, and which are in force."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -13,8 +12,6 @@ from sip_agent.cli.output import console, print_json
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from sip_agent.config import SettingDescription, Settings
 
 ConfigOption = Annotated[
@@ -89,10 +86,11 @@ def _summary(settings: "Settings") -> Iterator[tuple[str, str]]:
 
 
 def _show_settings(config: Path | None, *, json: bool) -> None:
-    from sip_agent.config import load_settings, toml_value
+    from sip_agent.config import effective_values, load_settings, toml_value
+    from sip_agent.log import MASK, mask_secrets
 
     settings = load_settings(config)
-    values = dict(_leaves(settings, ""))
+    values = {key: mask_secrets(value) for key, value in effective_values(settings, mask=MASK)}
     if json:
         document = {key: {"value": value, "source": str(settings.source_of(key))} for key, value in values.items()}
         print_json({"file": settings.file and str(settings.file), "settings": document})
@@ -103,50 +101,6 @@ def _show_settings(config: Path | None, *, json: bool) -> None:
         style = "dim" if source == "default" else None
         table.add_row(escape(key), escape(toml_value(value)), source, style=style)
     console.print(table)
-
-
-def _leaves(model: "BaseModel", prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield each setting of a section with its value as JSON has it, secrets masked."""
-    from pydantic import BaseModel
-
-    from sip_agent.log import mask_secrets
-
-    for name in type(model).model_fields:
-        value, key = getattr(model, name), f"{prefix}{name}"
-        if isinstance(value, BaseModel):
-            yield from _leaves(value, f"{key}.")
-        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
-            for index, item in enumerate(value):
-                yield from _leaves(item, f"{key}[{index}].")
-        elif isinstance(value, dict) and any(isinstance(item, BaseModel) for item in value.values()):
-            for item_name, item in value.items():
-                yield from _leaves(item, f"{key}.{item_name}.")
-        else:
-            yield key, mask_secrets(_as_json(value))
-
-
-def _as_json(value: Any) -> Any:
-    from pydantic import SecretStr
-
-    from sip_agent.config import format_duration
-    from sip_agent.log import MASK
-
-    match value:
-        case None:
-            plain: Any = ""
-        case timedelta():
-            plain = format_duration(value)
-        case SecretStr():
-            plain = MASK if value.get_secret_value() else ""
-        case Path():
-            plain = str(value)
-        case dict():
-            plain = {key: _as_json(item) for key, item in value.items()}
-        case tuple() | list():
-            plain = [_as_json(item) for item in value]
-        case _:
-            plain = value
-    return plain
 
 
 def _show_defaults(*, json: bool) -> None:

@@ -184,13 +184,12 @@ def _joined_record(settings_file: Path, call_id: str) -> dict[str, Any]:
 
 def _echoed_hz(record: dict[str, Any]) -> float | None:
     """Return the tone on the agent's side of the recording: proof that sound went there and back."""
-    import soundfile
-
     from media.tones import dominant_frequency_hz
+    from media.wav import load_channels
 
     if record["recording"] is None:
         return None
-    samples, sample_rate_hz = soundfile.read(record["recording"]["path"], dtype="int16")
+    samples, sample_rate_hz = load_channels(record["recording"]["path"])
     middle = len(samples) // 2
     return dominant_frequency_hz(samples[middle : middle + sample_rate_hz, 1], sample_rate_hz)
 

@@ -1,6 +1,6 @@
 """Settings: a TOML file, then the environment, validated once; errors name the key and what to write."""
 
-from sip_agent.config.describe import SettingDescription, describe_settings, toml_value
+from sip_agent.config.describe import SettingDescription, describe_settings, effective_values, toml_value
 from sip_agent.config.durations import format_duration, parse_duration
 from sip_agent.config.reading import CONFIG_VARIABLE, DEFAULT_FILE, load_settings
 from sip_agent.config.sections import (
@@ -52,6 +52,7 @@ __all__ = [
     "StoreSettings",
     "agent_version",
     "describe_settings",
+    "effective_values",
     "format_duration",
     "load_settings",
     "parse_duration",

@@ -113,3 +113,41 @@ def toml_value(value: object) -> str:
 
 def _toml_key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
+
+
+def effective_values(settings: Settings, *, mask: str) -> Iterator[tuple[str, Any]]:
+    """Yield each setting with its value as JSON has it; a secret that is set shows `mask` instead."""
+    return _values(settings, "", mask)
+
+
+def _values(model: BaseModel, prefix: str, mask: str) -> Iterator[tuple[str, Any]]:
+    for name in type(model).model_fields:
+        value, key = getattr(model, name), f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from _values(value, f"{key}.", mask)
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            for index, item in enumerate(value):
+                yield from _values(item, f"{key}[{index}].", mask)
+        elif isinstance(value, dict) and any(isinstance(item, BaseModel) for item in value.values()):
+            for item_name, item in value.items():
+                yield from _values(item, f"{key}.{item_name}.", mask)
+        else:
+            yield key, _as_json(value, mask)
+
+
+def _as_json(value: Any, mask: str) -> Any:  # noqa: PLR0911  (one kind of value each)
+    match value:
+        case None:
+            return ""
+        case timedelta():
+            return format_duration(value)
+        case SecretStr():
+            return mask if value.get_secret_value() else ""
+        case Path():
+            return str(value)
+        case dict():
+            return {key: _as_json(item, mask) for key, item in value.items()}
+        case tuple() | list():
+            return [_as_json(item, mask) for item in value]
+        case _:
+            return value

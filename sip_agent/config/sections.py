@@ -187,7 +187,7 @@ class MediaSettings(Section):
         description="end a call that gets no RTP for so long and is not on hold; 0 never does",
     )
     playout_cushion_ms: WholeNumber = Field(
-        20,
+        40,
         ge=0,
         le=1000,
         description="audio kept ready ahead of the clock; more survives a busy machine, but adds delay",

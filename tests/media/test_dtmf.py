@@ -80,9 +80,7 @@ def test_hears_every_digit_that_it_makes(sample_rate_hz: int) -> None:
     st.integers(0, 400),
     st.integers(1, 1000),
 )
-def test_digits_survive_any_timing(
-    digits: str, duration_ms: int, pause_ms: int, before: int, piece: int
-) -> None:
+def test_digits_survive_any_timing(digits: str, duration_ms: int, pause_ms: int, before: int, piece: int) -> None:
     """Any digits of 40 ms or more are heard, wherever they begin and however the stream is cut."""
     tones = dtmf_tones(digits, _RATE_HZ, duration_ms=duration_ms, pause_ms=pause_ms)
 
@@ -122,9 +120,7 @@ def test_hears_the_weakest_tones() -> None:
 @pytest.mark.parametrize("detuned", [-0.06, -0.035, 0.035, 0.06])
 def test_rejects_tones_that_are_off_pitch(detuned: float) -> None:
     """Tones 3.5 % off are no digits."""
-    tones = [
-        _two_tones(digit, low_dbm0=-10, high_dbm0=-10, duration_ms=100, detuned=detuned) for digit in DIGITS
-    ]
+    tones = [_two_tones(digit, low_dbm0=-10, high_dbm0=-10, duration_ms=100, detuned=detuned) for digit in DIGITS]
 
     assert [_detect(_padded(sound)) for sound in tones] == [""] * 16
 
@@ -147,15 +143,11 @@ def test_rejects_tones_that_are_too_short(before: int) -> None:
 
 @pytest.mark.parametrize("before", range(0, 80, 16))
 @pytest.mark.parametrize(("gap_ms", "expected"), [(10, "5"), (20, "5"), (40, "55")])
-def test_a_lost_packet_does_not_double_a_digit_but_a_pause_does(
-    before: int, gap_ms: int, expected: str
-) -> None:
+def test_a_lost_packet_does_not_double_a_digit_but_a_pause_does(before: int, gap_ms: int, expected: str) -> None:
     """A gap of a packet leaves the digit whole; 40 ms of silence make it two."""
     digit = _two_tones("5", low_dbm0=-10, high_dbm0=-10, duration_ms=80)
 
-    assert expected == _detect(
-        _padded(np.concatenate((digit, silence(gap_ms, _RATE_HZ), digit)), 400 + before)
-    )
+    assert expected == _detect(_padded(np.concatenate((digit, silence(gap_ms, _RATE_HZ), digit)), 400 + before))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,9 +11,7 @@ from media.frames import FRAME_MS, mix_down, samples_per_frame, silence, split_f
 _SAMPLES = arrays.arrays(np.int16, st.integers(0, 2000))
 
 
-@pytest.mark.parametrize(
-    ("sample_rate_hz", "expected"), [(8000, 160), (16000, 320), (44100, 882), (48000, 960)]
-)
+@pytest.mark.parametrize(("sample_rate_hz", "expected"), [(8000, 160), (16000, 320), (44100, 882), (48000, 960)])
 def test_a_frame_is_20_ms(sample_rate_hz: int, expected: int) -> None:
     """The samples of a frame are those of 20 ms."""
     assert FRAME_MS == 20

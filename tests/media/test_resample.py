@@ -48,9 +48,7 @@ def test_a_stream_in_pieces_is_the_whole(lengths: list[int], rates: tuple[int, i
     samples = np.random.default_rng(3).integers(-9000, 9000, sum(lengths)).astype(np.int16)
     stream = StreamResampler(*rates)
 
-    pieces = (
-        [stream.process(piece) for piece in np.split(samples, np.cumsum(lengths)[:-1])] if lengths else []
-    )
+    pieces = [stream.process(piece) for piece in np.split(samples, np.cumsum(lengths)[:-1])] if lengths else []
     joined = np.concatenate([*pieces, stream.process(samples[:0], last=True)]).astype(int)
 
     whole = resample(samples, *rates)

@@ -92,9 +92,7 @@ def test_the_stronger_of_two_tones_is_found() -> None:
     assert dominant_frequency_hz(sound, 8000) == pytest.approx(440, abs=0.2)
 
 
-@pytest.mark.parametrize(
-    "samples", [np.zeros(8000, np.int16), np.zeros(0, np.int16), np.full(5, 9000, np.int16)]
-)
+@pytest.mark.parametrize("samples", [np.zeros(8000, np.int16), np.zeros(0, np.int16), np.full(5, 9000, np.int16)])
 def test_silence_has_no_frequency(samples: np.ndarray) -> None:
     """Where there is nothing to hear, or too little, there is no frequency."""
     assert dominant_frequency_hz(samples, 8000) is None

@@ -21,7 +21,15 @@ import media.wav
 from media.frames import to_float32
 from media.levels import level_dbov
 from media.tones import dominant_frequency_hz, tone
-from media.wav import AudioFileError, StereoRecorder, load_audio, open_audio, partial_path, repair_partial
+from media.wav import (
+    AudioFileError,
+    StereoRecorder,
+    load_audio,
+    load_channels,
+    open_audio,
+    partial_path,
+    repair_partial,
+)
 
 _RATE_HZ = 8000
 
@@ -61,9 +69,7 @@ def file_size_limit() -> Iterator[int]:
 )
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("file_rate_hz", [8000, 44100])
-def test_loads_what_libsndfile_reads(
-    tmp_path: Path, name: str, subtype: str, channels: int, file_rate_hz: int
-) -> None:
+def test_loads_what_libsndfile_reads(tmp_path: Path, name: str, subtype: str, channels: int, file_rate_hz: int) -> None:
     """Any format, rate and number of channels comes as mono at the wanted rate, at its level and pitch."""
     sound = to_float32(tone(440, 1000, file_rate_hz))
     soundfile.write(tmp_path / name, np.stack([sound] * channels, axis=1), file_rate_hz, subtype)
@@ -483,3 +489,21 @@ def test_only_our_part_files_are_repaired(tmp_path: Path) -> None:
 
     assert repair_partial(tmp_path / "none.part") is None
     assert (tmp_path / "other.part").read_bytes() == b"x" * 100
+
+
+class TestLoadChannels:
+    """A recording as it is."""
+
+    def test_sides_stay_apart(self, tmp_path: Path) -> None:
+        """Left and right come back as they were written, at their own rate."""
+        sides = np.array([[1, -1], [2, -2], [3, -3]], np.int16)
+        soundfile.write(tmp_path / "call.wav", sides, 16_000)
+
+        samples, sample_rate_hz = load_channels(tmp_path / "call.wav")
+
+        assert (sides.tolist(), 16_000) == (samples.tolist(), sample_rate_hz)
+
+    def test_no_sound_file(self, tmp_path: Path) -> None:
+        """A file that is missing is named."""
+        with pytest.raises(AudioFileError, match=r"missing\.wav"):
+            load_channels(tmp_path / "missing.wav")

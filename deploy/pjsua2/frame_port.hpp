@@ -1,0 +1,198 @@
+/* A port of the conference bridge whose other end is Python. SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SIP_AGENT_FRAME_PORT_HPP
+#define SIP_AGENT_FRAME_PORT_HPP
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <pjsua2.hpp>
+
+#include "pj_calls.hpp"
+#include "playout.hpp"
+
+namespace sip_agent {
+
+/* What the clock thread touches: rings, counters, the pjmedia_port itself. It outlives the FramePort, because the bridge
+ * removes a port only at one of its next ticks; the last of the two to let go frees it. */
+class FrameExchange {
+public:
+    struct Sizes {
+        unsigned received_frames;
+        unsigned send_frames;
+        unsigned capture_frames;
+        unsigned gap_limit_ticks;
+        unsigned cushion_frames;
+    };
+
+    FrameExchange(const std::string& name, unsigned sample_rate_hz, unsigned samples, const Sizes& sizes)
+        : samples_(samples),
+          name_(name),
+          playout(bytes(), sizes.send_frames, sizes.gap_limit_ticks, sizes.cushion_frames),
+          received(bytes(), sizes.received_frames),
+          capture(2 * bytes(), sizes.capture_frames),
+          capture_on_(sizes.capture_frames > 0),
+          silence_(samples),
+          sent_(samples),
+          pair_(2 * samples) {
+        const pj_str_t port_name = {const_cast<char*>(name_.c_str()), static_cast<pj_ssize_t>(name_.size())};
+        pjmedia_port_info_init(&port_.info, &port_name, PJMEDIA_SIG_CLASS_APP('F', 'R', 'P'), sample_rate_hz, 1, 16,
+                               samples);
+        port_.get_frame = &FrameExchange::on_get_frame;
+        port_.put_frame = &FrameExchange::on_put_frame;
+    }
+
+    /* Hands a share of `self` to pjmedia, which gives it back through on_destroy(). */
+    static pjmedia_port* lend(const std::shared_ptr<FrameExchange>& self, pj_pool_t* pool) {
+        self->pool_ = pool;
+        self->port_.port_data.pdata = new std::shared_ptr<FrameExchange>(self);
+        self->port_.on_destroy = &FrameExchange::on_destroy;
+        return &self->port_;
+    }
+
+private:
+    std::size_t bytes() const { return samples_ * sizeof(pj_int16_t); }
+
+    // Declared before the rings, which are sized by it.
+    const unsigned samples_;
+    const std::string name_;
+
+public:
+    Playout playout;
+    FrameRing received;
+    FrameRing capture;
+    Counter ticks;
+    Counter overruns;
+    Counter capture_overruns;
+
+private:
+    static FrameExchange& of(pjmedia_port* port) {
+        return **static_cast<std::shared_ptr<FrameExchange>*>(port->port_data.pdata);
+    }
+
+    /* The bridge asks for the agent's next frame: before on_put_frame() of the same tick, and only while somebody
+     * listens to this port. */
+    static pj_status_t on_get_frame(pjmedia_port* port, pjmedia_frame* frame) {
+        FrameExchange& self = of(port);
+        if (self.sent_pending_) self.end_tick(self.silence_.data());  // a tick that brought no on_put_frame()
+        if (frame->size >= self.bytes() && self.playout.next(self.sent_.data())) {
+            self.sent_pending_ = true;
+            std::memcpy(frame->buf, self.sent_.data(), self.bytes());
+            frame->size = self.bytes();
+            frame->type = PJMEDIA_FRAME_TYPE_AUDIO;
+        } else {
+            frame->size = 0;
+            frame->type = PJMEDIA_FRAME_TYPE_NONE;
+        }
+        return PJ_SUCCESS;
+    }
+
+    /* The bridge brings what the caller said in this tick; every tick, if only to say that nobody talks to this port. */
+    static pj_status_t on_put_frame(pjmedia_port* port, pjmedia_frame* frame) {
+        FrameExchange& self = of(port);
+        const bool audio = frame->type == PJMEDIA_FRAME_TYPE_AUDIO && frame->size == self.bytes();
+        self.end_tick(audio ? static_cast<const pj_int16_t*>(frame->buf) : self.silence_.data());
+        return PJ_SUCCESS;
+    }
+
+    void end_tick(const pj_int16_t* heard) {
+        const pj_int16_t* said = sent_pending_ ? sent_.data() : silence_.data();
+        sent_pending_ = false;
+        ticks.add();
+        if (received.write(heard, 1) == 0) overruns.add();
+        if (!capture_on_) return;
+        for (unsigned i = 0; i < samples_; ++i) {
+            pair_[2 * i] = heard[i];
+            pair_[2 * i + 1] = said[i];
+        }
+        if (capture.write(pair_.data(), 1) == 0) capture_overruns.add();
+    }
+
+    static pj_status_t on_destroy(pjmedia_port* port) {
+        auto* share = static_cast<std::shared_ptr<FrameExchange>*>(port->port_data.pdata);
+        pj_pool_t* pool = (*share)->pool_;
+        delete share;
+        pj_pool_release(pool);
+        return PJ_SUCCESS;
+    }
+
+    const bool capture_on_;
+    const std::vector<pj_int16_t> silence_;
+    std::vector<pj_int16_t> sent_;  // the frame handed out in the current tick
+    std::vector<pj_int16_t> pair_;
+    bool sent_pending_ = false;
+    pjmedia_port port_{};
+    pj_pool_t* pool_ = nullptr;
+};
+
+/* The end that Python holds. Create, connect and close() it on the SIP thread; everything else belongs to one other
+ * thread of your choice, needs no lock and takes well under a microsecond. No call of it ever waits for the clock. */
+class FramePort : public pj::AudioMedia {
+public:
+    FramePort(const std::string& name, unsigned sample_rate_hz, unsigned ptime_ms, const FrameExchange::Sizes& sizes) {
+        const unsigned samples = sample_rate_hz / 1000 * ptime_ms;
+        pjsua_conf_port_info bridge;
+        check(pjsua_conf_get_port_info(0, &bridge), "FramePort()");
+        if (bridge.clock_rate != sample_rate_hz || bridge.samples_per_frame != samples) {
+            // The bridge would resample and buffer, and the two sides of a captured tick would no longer belong together.
+            raise(PJMEDIA_ENOTCOMPATIBLE, "FramePort()", "the bridge has another sample rate or frame time");
+        }
+        if (std::max({sizes.received_frames, sizes.send_frames, sizes.capture_frames}) > kMaxRingFrames) {
+            raise(PJ_ETOOBIG, "FramePort()", "a ring of more than a minute");
+        }
+        exchange_ = std::make_shared<FrameExchange>(name, sample_rate_hz, samples, sizes);
+        pj_pool_t* pool = pjsua_pool_create("frameport%p", 512, 512);
+        if (!pool) raise(PJ_ENOMEM, "FramePort()");
+        port_ = FrameExchange::lend(exchange_, pool);
+        const pj_status_t status = pjmedia_port_init_grp_lock(port_, pool, nullptr);
+        if (status != PJ_SUCCESS) {
+            port_->on_destroy(port_);
+            raise(status, "FramePort()");
+        }
+        try {
+            registerMediaPort2(port_, pool);
+        } catch (...) {
+            pjmedia_port_destroy(port_);
+            throw;
+        }
+    }
+
+    ~FramePort() override { close(); }
+
+    FramePort(const FramePort&) = delete;
+    FramePort& operator=(const FramePort&) = delete;
+
+    /* Leaves the bridge, at its next tick. What was received before can still be read. */
+    void close() {
+        if (!port_) return;
+        pjmedia_port* port = port_;
+        port_ = nullptr;
+        if (!pjsua_is_alive()) return;  // the bridge and its pools are gone already
+        register_pj_thread();
+        unregisterMediaPort();
+        pjmedia_port_destroy(port);
+    }
+
+    FrameExchange& exchange() { return *exchange_; }
+    int frame_bytes() const { return static_cast<int>(exchange_->playout.frame_bytes()); }
+    std::uint64_t written() const { return exchange_->playout.written(); }
+    std::uint64_t sent() const { return exchange_->playout.sent(); }
+    std::uint64_t flushed() const { return exchange_->playout.flushed(); }
+
+    /* Of the frames now waiting, those that came more than three ticks ago are late: the reader did not keep up. */
+    void note_late(std::size_t frames) {
+        if (frames > kLateAfterTicks) late_.add(frames - kLateAfterTicks);
+    }
+    std::uint64_t late() const { return late_.get(); }
+
+private:
+    static constexpr std::size_t kLateAfterTicks = 3;
+    static constexpr unsigned kMaxRingFrames = 3000;
+
+    std::shared_ptr<FrameExchange> exchange_;
+    pjmedia_port* port_ = nullptr;
+    Counter late_;
+};
+
+}  // namespace sip_agent
+#endif

@@ -1,0 +1,182 @@
+"""The benchmarks: each starts agents of its own, measures, and yields its figures."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sip_agent.store import CallQuery, reading
+from tests.bench.echo_probe import measure_delays
+from tests.bench.figures import Figure, percentile
+from tests.bench.processes import (
+    cpu_ms_per_call_second,
+    running_agent,
+    running_floor,
+    setting_up,
+    talking,
+)
+from tests.calls.agent_process import STORE_URL, AgentProcess, eventually
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How long and how often is measured, and where the files go."""
+
+    folder: Path
+    window_s: float
+    busy_s: float
+    markers: int
+    set_up_calls: int
+    call_counts: tuple[int, ...]
+    with_16_khz: bool
+
+
+Part = Callable[[Scale], Iterator[Figure]]
+
+ECHO_PROBES = 8
+"""Calls that measure at once: each has a phase of its own against the agent's clock."""
+
+SET_UPS_PER_S = 105
+"""A little more than the bound asks for, so that the rate is the agent's and not the caller's."""
+
+
+def cpu(scale: Scale) -> Iterator[Figure]:
+    """Take the processor time of echo through a Python handler, recorded, beside that of the engine alone."""
+    for calls in scale.call_counts:
+        costs = _agent_cpu_ms(scale, calls, 8000)
+        floor = _floor_cpu_ms(scale, calls, 8000)
+        name = f"CPU per call-second, {calls} calls, 8 kHz"
+        yield Figure(name=name, value=costs, unit="ms", at_most=1.0)
+        yield Figure(name=f"{name}: the engine alone", value=floor, unit="ms")
+        yield Figure(name=f"{name}: agent / engine", value=costs / floor, unit="times")
+    if scale.with_16_khz:
+        yield Figure(name="CPU per call-second, 100 calls, 16 kHz", value=_agent_cpu_ms(scale, 100, 16_000), unit="ms")
+
+
+def underruns(scale: Scale) -> Iterator[Figure]:
+    """Count gaps in the agent's sound while another thread of its process is busy 30 % of the time."""
+    calls, folder = 100, scale.folder / "underruns"
+    handler = "tests.bench.handlers:EchoBesideBusyThread"
+    with (
+        running_agent(folder, calls=calls, handler=handler) as (agent, target),
+        talking(folder / "callers", target, calls=calls, seconds=scale.busy_s) as callers,
+    ):
+        callers.wait(scale.busy_s + 30)
+        records = _finished(agent, calls)
+    frames = sum(record["rtp"]["tx"]["packets"] for record in records)
+    yield Figure(name="underruns, a thread busy 30 %", value=_sum(records, "underruns"), unit="", at_most=0)
+    yield Figure(name="late frames, a thread busy 30 %", value=_sum(records, "late_frames"), unit="")
+    yield Figure(name="frames sent meanwhile", value=frames, unit="")
+
+
+def round_trip(scale: Scale) -> Iterator[Figure]:
+    """Time sound to the agent and back."""
+    others, folder = 50, scale.folder / "round_trip"
+    with running_agent(folder, calls=others + ECHO_PROBES) as (agent, target):
+        yield from _delays("echo round trip", agent, scale.markers)
+        measuring_s = scale.markers / ECHO_PROBES * 0.55 + 3
+        with talking(folder / "callers", target, calls=others, seconds=measuring_s):
+            yield from _delays(f"echo round trip, {others} other calls", agent, scale.markers)
+
+
+def set_up(scale: Scale) -> Iterator[Figure]:
+    """Set up calls with digest that end at once: how fast, how many lost, what each costs."""
+    calls, folder = scale.set_up_calls, scale.folder / "set_up"
+    auth = {"users": {"bench": "bench"}, "algorithms": ["MD5"]}
+    with running_agent(folder, calls=500, auth=auth) as (agent, target):
+        before_s = target.cpu_s()
+        with setting_up(folder / "callers", target, calls=calls, per_second=SET_UPS_PER_S) as callers:
+            callers.wait(calls / SET_UPS_PER_S + 40)
+            response_ms = callers.response_ms()
+            records = _finished(agent, calls)
+        cpu_ms = 1000 * (target.cpu_s() - before_s) / calls
+    answered = sum(record["outcome"] == "answered" for record in records)
+    times = sorted(datetime.fromisoformat(record["answered_at"]) for record in records if record["answered_at"])
+    rate = (len(times) - 1) / (times[-1] - times[0]).total_seconds()
+    yield Figure(name="set-ups with digest per second", value=rate, unit="/s", at_least=100)
+    yield Figure(name=f"calls lost of {calls}", value=calls - answered, unit="", at_most=0)
+    yield Figure(name="INVITE to 200, median", value=percentile(response_ms, 50), unit="ms")
+    yield Figure(name="INVITE to 200, p95", value=percentile(response_ms, 95), unit="ms")
+    yield Figure(name="CPU per set-up", value=cpu_ms, unit="ms")
+
+
+def memory(scale: Scale) -> Iterator[Figure]:
+    """Take the resident memory with 200 recorded calls, and what is left of it afterwards."""
+    calls, folder = 200, scale.folder / "memory"
+    with running_agent(folder, calls=calls) as (agent, target):
+        with talking(folder / "warm-up", target, calls=10, seconds=0) as callers:
+            callers.wait(30)
+        _finished(agent, 10)
+        idle_kb = agent.rss_kb()
+        peaks_kb, rests_kb = [], []
+        for number in (1, 2):
+            with talking(folder / f"callers-{number}", target, calls=calls, seconds=2) as callers:
+                peaks_kb.append(agent.rss_kb())
+                callers.wait(30)
+            _finished(agent, 10 + number * calls)
+            rests_kb.append(agent.rss_kb())
+    yield Figure(
+        name="memory per call, 200 calls", value=(peaks_kb[0] - idle_kb) / calls / 1000, unit="MB", at_most=0.3
+    )
+    yield Figure(name="memory without calls", value=idle_kb / 1000, unit="MB")
+    yield Figure(name="memory after 200 calls", value=rests_kb[0] / 1000, unit="MB")
+    yield Figure(name="memory, second 200 calls: peak growth", value=(peaks_kb[1] - peaks_kb[0]) / 1000, unit="MB")
+    yield Figure(name="memory, second 200 calls: growth left", value=(rests_kb[1] - rests_kb[0]) / 1000, unit="MB")
+
+
+PARTS: dict[str, Part] = {
+    "cpu": cpu,
+    "underruns": underruns,
+    "round-trip": round_trip,
+    "set-up": set_up,
+    "memory": memory,
+}
+
+
+def _agent_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int) -> float:
+    folder = scale.folder / f"cpu-{calls}-{sample_rate_hz}"
+    with (
+        running_agent(folder, calls=calls, sample_rate_hz=sample_rate_hz) as (agent, target),
+        talking(folder / "callers", target, calls=calls, seconds=scale.window_s) as callers,
+    ):
+        costs = cpu_ms_per_call_second(target, calls, scale.window_s)
+        callers.wait(30)
+        records = _finished(agent, calls)
+    # A call that was cut short, or that heard nothing, would have cost less.
+    assert min(record["talk_ms"] for record in records) > 1000 * scale.window_s
+    assert min(record["rtp"]["rx"]["packets"] for record in records) > 45 * scale.window_s
+    assert all(record["recording"]["state"] == "ok" for record in records)
+    return costs
+
+
+def _floor_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int) -> float:
+    folder = scale.folder / f"floor-{calls}-{sample_rate_hz}"
+    with (
+        running_floor(folder, calls=calls, sample_rate_hz=sample_rate_hz) as target,
+        talking(folder / "callers", target, calls=calls, seconds=scale.window_s),
+    ):
+        return cpu_ms_per_call_second(target, calls, scale.window_s)
+
+
+def _delays(name: str, agent: AgentProcess, markers: int) -> Iterator[Figure]:
+    delays_ms, lost = measure_delays(agent, probes=ECHO_PROBES, markers=-(-markers // ECHO_PROBES))
+    yield Figure(name=f"{name}, median", value=percentile(delays_ms, 50), unit="ms", at_most=100)
+    yield Figure(name=f"{name}, p95", value=percentile(delays_ms, 95), unit="ms")
+    yield Figure(name=f"{name}, longest of {len(delays_ms)}", value=max(delays_ms), unit="ms")
+    yield Figure(name=f"{name}, markers lost", value=lost, unit="")
+
+
+def _finished(agent: AgentProcess, calls: int) -> list[dict[str, Any]]:
+    """Return the stored records once `calls` of them are complete."""
+
+    def look() -> list[dict[str, Any]] | None:
+        with reading(STORE_URL, base_dir=agent.folder) as store:
+            finished = [record for record in store.search(CallQuery()) if record["outcome"] is not None]
+        return finished if len(finished) >= calls else None
+
+    return eventually(look, f"{calls} finished records", 15)
+
+
+def _sum(records: list[dict[str, Any]], key: str) -> int:
+    return sum(record["audio"][key] for record in records)
