@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from sip_agent.api import describe_routes
 from sip_agent.cli import app
 from sip_agent.config import describe_settings
 from sip_agent.handlers import installed_handlers
@@ -61,6 +62,13 @@ def _settings() -> Iterable[str]:
         yield f"| `{item.key}` | {_cell(item.type)} | {_cell(default)} | {_cell(item.description)} |"
 
 
+def _routes() -> Iterable[str]:
+    yield "| route | does |"
+    yield "|---|---|"
+    for method, path, summary in describe_routes():
+        yield f"| `{method} {path}` | {_cell(summary)} |"
+
+
 def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0]
 
@@ -72,6 +80,7 @@ def _cell(text: str) -> str:
 TABLES: dict[str, Callable[[], Iterable[str]]] = {
     "commands": _commands,
     "handlers": _handlers,
+    "routes": _routes,
     "settings": _settings,
 }
 

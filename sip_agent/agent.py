@@ -15,7 +15,8 @@ from sip_agent.api import ApiParts, ApiServer, CallMetrics
 from sip_agent.auth import DigestAlgorithm, DigestAuthenticator
 from sip_agent.call import Offer
 from sip_agent.call_flow import CallFlow, FlowParts
-from sip_agent.config import Settings
+from sip_agent.config import Settings, SettingSource
+from sip_agent.errors import SettingsError
 from sip_agent.headers import PROFILES, CorrelationProfile, SecretHeaders
 from sip_agent.recording import RecordingWriter
 from sip_agent.routes import Routes
@@ -112,7 +113,7 @@ class Agent:
             )
         )
         self._resources.push_async_callback(self.api.stop)
-        await self.api.start()
+        await self._start_api()
         await self.endpoint.start(self._on_offer)
         self._resources.push_async_callback(self.endpoint.stop)
         self._resources.push_async_callback(self._hang_up)
@@ -136,6 +137,15 @@ class Agent:
                 max_calls=max_calls,
                 hint="`make setup` builds the engine that carries them",
             )
+
+    async def _start_api(self) -> None:
+        """Start the API; if nobody asked for its port, another program on it keeps no call from being answered."""
+        try:
+            await self.api.start()
+        except SettingsError as error:
+            if self.settings.source_of("api.bind") is not SettingSource.DEFAULT:
+                raise
+            log.warning("agent.without_api", error=str(error))
 
     def _on_offer(self, offer: Offer) -> None:
         task = asyncio.create_task(self.flow.serve_call(offer))
