@@ -4,8 +4,8 @@ A recording that fails never ends its call: what went wrong stands in the record
 """
 
 import asyncio
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,9 @@ log = structlog.get_logger()
 BACKLOG_BYTES_MAX = 16 * 1024 * 1024
 """Sound that may wait for a slow disk, over all calls; beyond it, recordings fail rather than memory."""
 
+
+WRITE_INTERVAL_S = 0.25
+"""Waking the thread for each block would cost the event loop more than the block does."""
 
 TOO_SLOW = "the disk is too slow: the recording ends early"
 
@@ -97,15 +100,16 @@ class Recording:
 
 
 class RecordingWriter:
-    """The thread that writes all recordings."""
+    """The thread that writes all recordings, several times a second."""
 
     def __init__(self, directory: Path, sample_rate_hz: int) -> None:
         self._directory = directory
         self._sample_rate_hz = sample_rate_hz
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], int] | None] = queue.SimpleQueue()
+        self._jobs: deque[tuple[Callable[[], None], int]] = deque()
         self._backlog_bytes = 0
         self._stopped = False
         self._lock = threading.Lock()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
         self._thread.start()
 
@@ -118,24 +122,36 @@ class RecordingWriter:
         return Recording(self, path, self._sample_rate_hz)
 
     def submit(self, job: Callable[[], None], size: int) -> bool:
-        """Have `job` run on the writing thread, unless it has stopped or too many bytes wait already."""
+        """Have `job` run on the writing thread, unless it has stopped or too many bytes wait already.
+
+        A job with sound, of `size` bytes, waits for the next look at the queue; one without runs at once.
+        """
         with self._lock:
             if self._stopped or (size and self._backlog_bytes + size > BACKLOG_BYTES_MAX):
                 return False
             self._backlog_bytes += size
-        self._jobs.put((job, size))
+            self._jobs.append((job, size))
+        if not size:
+            self._wake.set()
         return True
 
     async def stop(self) -> None:
         """Write what waits and end the thread."""
         with self._lock:
             self._stopped = True
-        self._jobs.put(None)
+        self._wake.set()
         await asyncio.to_thread(self._thread.join, 5.0)
 
     def _run(self) -> None:
-        while (item := self._jobs.get()) is not None:
-            job, size = item
+        while not self._stopped:
+            self._wake.wait(WRITE_INTERVAL_S)
+            self._wake.clear()
+            self._run_jobs()
+        self._run_jobs()
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            job, size = self._jobs.popleft()
             try:
                 job()
             except Exception:

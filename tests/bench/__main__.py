@@ -19,6 +19,10 @@ from tests.bench.figures import Figure
 from tests.bench.parts import PARTS, Scale
 
 
+WIDTH = 100
+"""Columns of the table where no terminal says how many there are."""
+
+
 def main() -> int:
     """Run what the command line asks for."""
     options = _options()
@@ -27,22 +31,30 @@ def main() -> int:
         errors.print("SIPp is not installed. Type: apt-get install sip-tester")
         return 3
     figures: list[tuple[str, Figure]] = []
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="sip-agent-bench-") as folder:
         scale = _scale(Path(folder), quick=options.quick)
         for name in options.parts or PARTS:
             with errors.status(f"{name}: {PARTS[name].__doc__}"):
                 figures += [(name, figure) for figure in PARTS[name](scale)]
     if options.json:
-        sys.stdout.write(json.dumps({"machine": _machine(), "figures": [_document(*row) for row in figures]}) + "\n")
+        sys.stdout.write(
+            json.dumps(
+                {"machine": {**_machine(), "load_before": load}, "figures": [_document(*row) for row in figures]}
+            )
+            + "\n"
+        )
     else:
-        Console().print(_table(figures))
+        console = Console()
+        console = console if console.is_terminal else Console(width=WIDTH)
+        console.print(_table(figures, f"{os.cpu_count()} processors, load before {load:.1f}"))
     return int(any(figure.passes is False for _, figure in figures))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description="Run the benchmarks.")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART", help=f"one of: {', '.join(PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="shorter measurements, 200 calls left out")
+    parser.add_argument("--quick", action="store_true", help="shorter measurements; CPU with 100 calls only")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 
@@ -73,8 +85,8 @@ def _document(part: str, figure: Figure) -> dict[str, str | float | bool | None]
     }
 
 
-def _table(figures: list[tuple[str, Figure]]) -> Table:
-    table = Table(title=f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+def _table(figures: list[tuple[str, Figure]], title: str) -> Table:
+    table = Table(title=title)
     for heading in ("Part", "Figure", "Measured", "", "Bound", ""):
         table.add_column(heading, justify="right" if heading in {"Measured", "Bound"} else "left")
     marks = {True: "[green]ok[/]", False: "[red]missed[/]", None: ""}

@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from tests.calls.agent_process import AgentProcess
 from tests.calls.peer import Peer
@@ -34,6 +35,7 @@ class EchoProbe:
 
     def __init__(self, agent: AgentProcess, markers: int) -> None:
         self.delays_ms: list[float] = []
+        self.lateness_ms: list[float] = []
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.socket.setblocking(False)
@@ -58,6 +60,7 @@ class EchoProbe:
         header = _RTP.pack(0x80, 0, number & 0xFFFF, number * SAMPLES, 0x5EED)
         if loud and not self._was_loud:
             self._sent_at = time.monotonic()
+        self.lateness_ms.append(1000 * (time.monotonic() - self.due))
         self.socket.send(header + (MARKER if loud else SILENCE))
         self._was_loud = bool(loud)
         self.due += FRAME_S
@@ -77,8 +80,20 @@ class EchoProbe:
         self.socket.close()
 
 
-def measure_delays(agent: AgentProcess, *, probes: int, markers: int) -> tuple[list[float], int]:
-    """Return the delays in ms of all markers that came back, and how many did not."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EchoDelays:
+    """The delays of the markers that came back, how many did not, and how late the probes sent their packets.
+
+    A probe that is itself late makes the agent's jitter buffer grow: then the machine was measured.
+    """
+
+    delays_ms: list[float]
+    lost: int
+    lateness_ms: list[float]
+
+
+def measure_delays(agent: AgentProcess, *, probes: int, markers: int) -> EchoDelays:
+    """Have `probes` calls send `markers` markers each."""
     with ExitStack() as open_probes, selectors.DefaultSelector() as selector:
         calls = [EchoProbe(agent, markers) for _ in range(probes)]
         for call in calls:
@@ -90,8 +105,9 @@ def measure_delays(agent: AgentProcess, *, probes: int, markers: int) -> tuple[l
                 key.data.receive()
             if time.monotonic() >= earliest.due:
                 earliest.send()
-    delays = [delay for call in calls for delay in call.delays_ms]
-    return delays, probes * markers - len(delays)
+    delays_ms = [delay for call in calls for delay in call.delays_ms]
+    lateness_ms = [lateness for call in calls for lateness in call.lateness_ms]
+    return EchoDelays(delays_ms=delays_ms, lost=probes * markers - len(delays_ms), lateness_ms=lateness_ms)
 
 
 def _loud_frames(markers: int) -> Iterator[bool]:

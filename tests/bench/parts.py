@@ -160,11 +160,13 @@ def _floor_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int) -> float:
 
 
 def _delays(name: str, agent: AgentProcess, markers: int) -> Iterator[Figure]:
-    delays_ms, lost = measure_delays(agent, probes=ECHO_PROBES, markers=-(-markers // ECHO_PROBES))
+    measured = measure_delays(agent, probes=ECHO_PROBES, markers=-(-markers // ECHO_PROBES))
+    delays_ms = measured.delays_ms
     yield Figure(name=f"{name}, median", value=percentile(delays_ms, 50), unit="ms", at_most=100)
     yield Figure(name=f"{name}, p95", value=percentile(delays_ms, 95), unit="ms")
     yield Figure(name=f"{name}, longest of {len(delays_ms)}", value=max(delays_ms), unit="ms")
-    yield Figure(name=f"{name}, markers lost", value=lost, unit="")
+    yield Figure(name=f"{name}, markers lost", value=measured.lost, unit="")
+    yield Figure(name=f"{name}, probes late, p99", value=percentile(measured.lateness_ms, 99), unit="ms")
 
 
 def _finished(agent: AgentProcess, calls: int) -> list[dict[str, Any]]:

@@ -206,12 +206,15 @@ class AgentProcess:
 
     # What it says
 
-    def entries(self, event: str | None = None, **values: Any) -> list[dict[str, Any]]:
-        """Return the log entries of this run that have this event and these values."""
+    def entries(self, event: str = "", **values: Any) -> list[dict[str, Any]]:
+        """Return the log entries of this run that have this event, if one is named, and these values."""
+        text = self.log_file.read_text(encoding="utf-8", errors="replace")
+        wanted = f'"event":"{event}' if event else '"event":'
+        found = [json.loads(line) for line in text.splitlines() if wanted in line and line.endswith("}")]
         return [
             entry
-            for entry in self._log_entries()
-            if event in {None, entry.get("event")} and all(entry.get(key) == value for key, value in values.items())
+            for entry in found
+            if event in {"", entry["event"]} and all(entry.get(key) == value for key, value in values.items())
         ]
 
     def bad_lines(self) -> list[str]:
@@ -222,15 +225,6 @@ class AgentProcess:
     def tail(self) -> str:
         """Return the end of the log."""
         return self.log_file.read_text(encoding="utf-8", errors="replace")[-4000:]
-
-    def _log_entries(self) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = []
-        for line in self.log_file.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                entries.append({"event": "", "text": line})
-        return entries
 
     def _has_started(self) -> bool:
         if not self.is_alive():
@@ -259,7 +253,7 @@ class AgentProcess:
             found = self.records(identifier)
             return found if found and all(record["ended_at"] for record in found) else []
 
-        (record,) = eventually(look, f"finished record of {identifier}\n{self.tail()}", timeout_s)
+        (record,) = eventually(look, f"finished record of {identifier}, see {self.log_file}", timeout_s)
         return record
 
     # What it takes
