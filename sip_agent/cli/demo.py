@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -203,15 +204,21 @@ def _print(result: Demonstration, settings_file: Path) -> None:
     print_sections(result.record)
     if result.heard_hz is not None:
         console.print(f"\nThe agent's side of the recording has a tone of [bold]{result.heard_hz:.0f} Hz[/].")
+    program, config = _program(), f"--config {_short(settings_file)}"
     console.print(
         f"""
 What next:
-  sip-agent calls list --config {_short(settings_file)}          every call so far, the refused one too
-  sip-agent calls show run:34625 --json --config {_short(settings_file)}
-  sip-agent serve --config {_short(settings_file)}               run this agent, then call it with a softphone
+  {program} calls list {config}          every call so far, the refused one too
+  {program} calls show run:34625 --json {config}
+  {program} serve {config}               run this agent, then call it with a softphone
 """,
         soft_wrap=True,
     )
+
+
+def _program() -> str:
+    """Return what to type to run this program again: its name if the shell finds it, else its path."""
+    return "sip-agent" if shutil.which("sip-agent") else _short(Path(sys.argv[0]).resolve())
 
 
 def _short(path: Path) -> str:

@@ -18,7 +18,6 @@ from rich.table import Table
 from tests.bench.figures import Figure
 from tests.bench.parts import PARTS, Scale
 
-
 WIDTH = 100
 """Columns of the table where no terminal says how many there are."""
 
