@@ -128,6 +128,17 @@ ensure_packages() {
   exit 3
 }
 
+# What has to differ in the source itself; a newer source that has no such line needs no such change.
+mend() {
+  local udp=$1/pjmedia/src/pjmedia/transport_udp.c
+  # Debian leaves out this non-free sound driver, but not its line in the Makefile.
+  [[ -e $1/pjmedia/src/pjmedia-audiodev/bdimad_dev.c ]] || sed -i 's/ bdimad_dev\.o//' "$1/pjmedia/build/Makefile"
+  # Unpacking an Opus packet writes up to a byte for each of its 48 frames past its end (mended upstream after 2.17).
+  sed -i -e 's/rtp_pkt\[RTP_LEN\]/rtp_pkt[RTP_LEN + 64]/' -e 's/sizeof(\(udp\|tp\)->rtp_pkt)/RTP_LEN/' "$udp"
+  # After a packet wait for the next one to be announced: trying at once is a system call that finds none.
+  sed -i 's/\(udp->rtp_pkt, &bytes_read, \)0,/\1PJ_IOQUEUE_ALWAYS_ASYNC,/' "$udp"
+}
+
 # Compiles pjproject's static libraries and keeps what the wrapper needs: headers, libraries, SWIG files.
 build_libraries() {
   local target=$1 work=$2 tree=$2/tree archive folder version
@@ -141,10 +152,9 @@ build_libraries() {
   version=$(version_of "$tree/version.mak")
   printf '%s\n' "$MIN_VERSION" "$version" | sort -V -C || die "pjproject $version is too old, $MIN_VERSION is needed"
   cp "$here/config_site.h" "$tree/pjlib/include/pj/config_site.h"
-  # Debian leaves out this non-free sound driver, but not its line in the Makefile.
-  [[ -e $tree/pjmedia/src/pjmedia-audiodev/bdimad_dev.c ]] || sed -i 's/ bdimad_dev\.o//' "$tree/pjmedia/build/Makefile"
+  mend "$tree"
   say "compiling pjproject $version (about a minute)…"
-  export CFLAGS="-O2 -fPIC -DNDEBUG" CXXFLAGS="-O2 -fPIC -DNDEBUG"
+  export CFLAGS="-O3 -fPIC -DNDEBUG" CXXFLAGS="-O2 -fPIC -DNDEBUG"
   (cd "$tree" && logged ./configure "${CONFIGURE_FLAGS[@]}" && logged make -j"$(nproc)" lib)
   mkdir "$work/kept" "$work/kept/lib"
   for folder in pjlib pjlib-util pjnath pjmedia pjsip; do
@@ -194,7 +204,7 @@ find_wheel() { find "$cache/$key" -name '*.whl' 2>/dev/null | head -n 1; }
 compute_keys() {
   local machine
   machine=$(uname -m)
-  library_key=$({ cat "$here/config_site.h"; declare -f build_libraries
+  library_key=$({ cat "$here/config_site.h"; declare -f mend build_libraries
     echo "${CONFIGURE_FLAGS[*]} $machine $(source_identity)"; } | digest)
   key=$({ (cd "$here" && cat "${WRAPPER_INPUTS[@]}"); declare -f build_wheel
     echo "$LOCAL_VERSION ${LIBRARIES[*]}"
@@ -204,7 +214,7 @@ compute_keys() {
 
 main() {
   command -v "$python" >/dev/null || die "no such Python: $python"
-  [[ -z ${PJPROJECT_SRC:-} || -f $PJPROJECT_SRC/pjlib/include/pjlib.h ]] || die "no pjproject in PJPROJECT_SRC=$PJPROJECT_SRC"
+  [[ -z ${PJPROJECT_SRC:-} || -f $PJPROJECT_SRC/pjlib/include/pjlib.h ]] || die "no pjproject in $PJPROJECT_SRC"
   mkdir -p "$cache"
   library_key="" key="" workspace=""
   if [[ -n ${PJPROJECT_SRC:-} || -n $(newest_tarball) ]]; then

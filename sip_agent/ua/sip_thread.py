@@ -21,7 +21,8 @@ from sip_agent.ua import engine
 POLL_MS = 10
 """How long the light engine may sleep in its poll: it cannot be woken, so this bounds the delay of a post."""
 
-POLL_WITH_WAKER_MS = 200
+POLL_WITH_WAKER_MS = 20
+"""Jobs are announced by the waker; this bounds the wait of what the media thread hands over: DTMF digits."""
 
 log = structlog.get_logger()
 T = TypeVar("T")
