@@ -250,6 +250,9 @@ class CallFlow:
             verdict = await hold_conversation(route.build, call, dialog, max_duration_s=self._parts.max_duration_s)
             if recording is not None:
                 record.recording = await recording.close()
+        except BaseException:
+            await dialog.terminate(EndedBy.SYSTEM, SipStatus.SERVER_INTERNAL_ERROR, (), "the agent failed")
+            raise
         finally:
             del self.active[record.call_uuid]
         await asyncio.gather(*writes)
@@ -268,7 +271,8 @@ class CallFlow:
         """Record a refusal: singly, or, beyond the source's share of this hour, in its summary."""
         treatment = self._parts.refusals.note(source, datetime.now(UTC))
         _refuse(record, rejection.status, rejection.reason)
-        if treatment.record:
+        begun = record.call_uuid in self._admitted
+        if treatment.record or begun:
             await self._finish(record)
             return
         self._parts.on_finished(record)
@@ -300,8 +304,8 @@ class CallFlow:
 
         Whoever tries several passwords in one call has one record.
         """
-        await self._reply(offer, challenge, stateful=False)
         self._challenged[invite.call_id, invite.from_tag] = record
+        await self._reply(offer, challenge, stateful=False)
         if challenge.failed and record.outcome is None:
             await self._record_refusal(record, offer.source_host, challenge)
         if len(self._challenged) > CHALLENGES_MAX:

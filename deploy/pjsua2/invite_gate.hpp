@@ -294,7 +294,17 @@ private:
         return PJ_TRUE;
     }
 
+    /* A re-INVITE or UPDATE whose SDP cannot be met gets 488 (RFC 3261 section 14.2), as pjsip itself answers a first
+     * INVITE; here it blames itself with 500. */
+    static void name_the_refusal(pjsip_status_line& status) {
+        static const pj_str_t failed = pj_str(const_cast<char*>("SDP negotiation failed"));
+        if (status.code != PJSIP_SC_INTERNAL_SERVER_ERROR || pj_strcmp(&status.reason, &failed) != 0) return;
+        status.code = PJSIP_SC_NOT_ACCEPTABLE_HERE;
+        status.reason = *pjsip_get_status_text(PJSIP_SC_NOT_ACCEPTABLE_HERE);
+    }
+
     static pj_status_t gate_on_tx_response(pjsip_tx_data* tdata) {
+        name_the_refusal(tdata->msg->line.status);
         Passing* passing = instance()->passing_;
         if (!passing || tdata->msg->line.status.code < 200) return PJ_SUCCESS;
         const auto* call_id = static_cast<pjsip_cid_hdr*>(pjsip_msg_find_hdr(tdata->msg, PJSIP_H_CALL_ID, nullptr));

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sip_agent.caller import CallResult
 
 USER = "cekura"
-RUN_HEADERS = (("X-Run-Id", "34625"), ("X-Scenario-Id", "11547"), ("X-Result-Id", "16870"), ("X-Customer", "demo"))
+REFUSED_RUN, ANSWERED_RUN = "34624", "34625"
 TONE_HZ = 440.0
 TALK_S = 3.0
 START_TIMEOUT_S = 15.0
@@ -132,18 +132,26 @@ async def _demonstrate(settings_file: Path, *, quiet: bool) -> Demonstration:
         await endpoint.start()
         try:
             wrong = Caller(username=USER, password="not-" + password)
-            say("[bold]2.[/] calling with a wrong password")
-            refused = await place_call(endpoint, CallRequest(uri=uri, caller=wrong, headers=RUN_HEADERS))
+            say("[bold]2.[/] calling with a wrong password, as run " + REFUSED_RUN)
+            refused = await place_call(endpoint, CallRequest(uri=uri, caller=wrong, headers=_headers(REFUSED_RUN)))
             say(f"   statuses: {_ladder(refused)}")
             right = Caller(username=USER, password=password)
-            say(f"[bold]3.[/] calling with the right one, as run 34625, saying {TONE_HZ:g} Hz for {TALK_S:g} s")
-            request = CallRequest(uri=uri, caller=right, headers=RUN_HEADERS, tone_hz=TONE_HZ, duration_s=TALK_S)
+            say(
+                f"[bold]3.[/] calling with the right one, as run {ANSWERED_RUN}, saying {TONE_HZ:g} Hz for {TALK_S:g} s"
+            )
+            request = CallRequest(
+                uri=uri, caller=right, headers=_headers(ANSWERED_RUN), tone_hz=TONE_HZ, duration_s=TALK_S
+            )
             answered = await place_call(endpoint, request)
             say(f"   statuses: {_ladder(answered)}")
         finally:
             await endpoint.stop()
     record = _joined_record(settings_file, answered.record.call_id)
     return Demonstration(refused=refused, answered=answered, record=record, heard_hz=_echoed_hz(record))
+
+
+def _headers(run_id: str) -> tuple[tuple[str, str], ...]:
+    return (("X-Run-Id", run_id), ("X-Scenario-Id", "11547"), ("X-Result-Id", "16870"), ("X-Customer", "demo"))
 
 
 @asynccontextmanager
@@ -209,7 +217,7 @@ def _print(result: Demonstration, settings_file: Path) -> None:
         f"""
 What next:
   {program} calls list {config}          every call so far, the refused one too
-  {program} calls show run:34625 --json {config}
+  {program} calls show run:{ANSWERED_RUN} --json {config}
   {program} serve {config}               run this agent, then call it with a softphone
 """,
         soft_wrap=True,

@@ -64,17 +64,20 @@ _next_rtp_port = random.randrange(RTP_PORTS.start, RTP_PORTS.stop, 2)  # noqa: S
 
 
 def free_rtp_range(count: int) -> tuple[int, int]:
-    """Return the first and last of `count` free UDP ports in a row, below the system's ephemeral range.
-
-    Ranges follow each other and start over at the end: none is handed out again soon, and they never run out.
-    """
-    global _next_rtp_port  # noqa: PLW0603  (one sequence for the whole run is the point)
-    for _ in range(RTP_PORTS.stop - RTP_PORTS.start):
-        first = _next_rtp_port if _next_rtp_port + count <= RTP_PORTS.stop else RTP_PORTS.start
-        _next_rtp_port = first + count + count % 2
-        if all(_is_free(port) for port in range(first, first + count)):
+    """Return the first and last of `count` free UDP ports in a row, below the system's ephemeral range."""
+    for _ in range(1000):
+        first = random.randrange(10_000, 32_000 - count, 2)  # noqa: S311  (ports are no secret)
+        ports = range(first, first + count)
+        if _handed_out.isdisjoint(ports) and all(_is_free(port) for port in ports):
+            _handed_out.update(ports)
             return first, first + count - 1
-    raise AssertionError(f"there are no {count} free UDP ports in a row")
+    raise AssertionError(f"no {count} UDP ports in a row are free")
+
+
+def give_back(ports: tuple[int, ...]) -> None:
+    """Let a range of ports be handed out again."""
+    first, last = ports
+    _handed_out.difference_update(range(first, last + 1))
 
 
 def _is_free(port: int) -> bool:
@@ -174,6 +177,7 @@ class AgentProcess:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
+        give_back(self.rtp_ports)
         self.stop()
 
     def stop(self) -> None:

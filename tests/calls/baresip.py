@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from tests.calls.agent_process import AgentProcess, eventually, free_port, free_rtp_range
+from tests.calls.agent_process import AgentProcess, eventually, free_port, free_rtp_range, give_back
 
 TONE_HZ = 700
 
@@ -57,7 +57,7 @@ class Baresip:
         self._rest = b""
         self._transport = transport
         folder.mkdir(parents=True, exist_ok=True)
-        first, last = free_rtp_range(16)
+        self._rtp_ports = first, last = free_rtp_range(16)
         modules = next(path.parent for path in Path("/usr/lib").glob("**/baresip/modules/account.so"))
         config = _CONFIG.format(
             sip_port=free_port(socket.SOCK_DGRAM),
@@ -90,6 +90,7 @@ class Baresip:
             self._process.kill()
             self._process.wait()
         self._log.close()
+        give_back(self._rtp_ports)
 
     def call(self, agent: AgentProcess, user: str = "echo") -> str:
         """Call `user`, wait until the call is established, and return its Call-ID."""

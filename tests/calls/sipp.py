@@ -19,7 +19,7 @@ from html import unescape
 from pathlib import Path
 from typing import Self
 
-from tests.calls.agent_process import AgentProcess, free_port, free_rtp_range
+from tests.calls.agent_process import AgentProcess, free_port, free_rtp_range, give_back
 from tests.calls.messages import Message, ladder
 
 HERE = Path(__file__).parent
@@ -141,29 +141,26 @@ class Sipp:
         port = port or (agent.udp_port if transport.startswith("u") else agent.tcp_port)
         target = f"[{agent.host}]:{port}" if ":" in agent.host else f"{agent.host}:{port}"
         # SIPp takes port and port + 2 for each call.
-        media_port, _ = free_rtp_range(4)
+        media_ports = free_rtp_range(4)
         local_port = free_port(socket.SOCK_DGRAM if transport.startswith("u") else socket.SOCK_STREAM, agent.host)
         command = [
             *("sipp", target, "-sf", str(script), "-m", str(calls), "-t", transport),
-            *("-i", agent.host, "-p", str(local_port), "-mi", agent.host, "-mp", str(media_port)),
+            *("-i", agent.host, "-p", str(local_port), "-mi", agent.host, "-mp", str(media_ports[0])),
             *("-cid_str", f"%u-{name}", "-nostdin", "-recv_timeout", "20000"),
             *("-timeout", f"{RUN_S}s", "-timeout_error"),
             *("-trace_msg", "-message_file", str(self.folder / f"{name}.messages")),
             *("-trace_err", "-error_file", str(self.folder / f"{name}.errors")),
             *options,
         ]
-        return RunningSipp(
-            command,
-            self.folder,
-            name,
-        )
+        return RunningSipp(command, self.folder, name, media_ports)
 
 
 class RunningSipp:
     """A SIPp process; leaving the context ends it."""
 
-    def __init__(self, command: list[str], folder: Path, name: str) -> None:
+    def __init__(self, command: list[str], folder: Path, name: str, media_ports: tuple[int, int]) -> None:
         self._folder = folder
+        self._media_ports = media_ports
         self._name = name
         self._screen = (folder / f"{name}.screen").open("wb")
         self._process = subprocess.Popen(
@@ -178,6 +175,7 @@ class RunningSipp:
             self._process.kill()
         self._process.wait()
         self._screen.close()
+        give_back(self._media_ports)
 
     @property
     def messages(self) -> tuple[Message, ...]:
