@@ -25,6 +25,9 @@ CANCEL_GRACE_S = 1.0
 DRAIN_S = 2.0
 """What is queued when a handler returns is still sent; more than this cannot be queued."""
 
+_left_behind: set[asyncio.Task[None]] = set()
+"""The event loop holds its tasks weakly: without this, one that is left behind could vanish in the middle."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -93,6 +96,8 @@ async def _finish(task: asyncio.Task[None]) -> None:
 def _judge(task: asyncio.Task[None], call: Call, limit: str | None) -> Verdict:
     if not task.done():
         log.error("handler.left_behind", hint="it does not end when it is cancelled")
+        _left_behind.add(task)
+        task.add_done_callback(_left_behind.discard)
         return Verdict(outcome=_failed_unless(call.answered), error="the handler did not end when it was cancelled")
     error = None if task.cancelled() else task.exception()
     if limit is not None:

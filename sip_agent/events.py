@@ -26,7 +26,7 @@ class CallConfirmed:
 class MediaChanged:
     """SDP was agreed: which codec flows, under which protection, and whether the peer holds the call.
 
-    `srtp` is the profile (`RTP/SAVP`) or None; `clock_rate_hz` is the codec's sample rate.
+    `srtp` is the crypto suite (RFC 4568 §6.2) or None; `clock_rate_hz` is the codec's sample rate.
     """
 
     at: datetime

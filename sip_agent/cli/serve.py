@@ -22,8 +22,14 @@ def serve(config: ConfigOption = None) -> None:
 
     settings = load_settings(config)
     configure_logging(settings.log.format, settings.log.level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+    # Not asyncio.run: it would wait for ever for a handler that does not end when it is cancelled.
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(_serve(settings))
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 async def _serve(settings: "Settings") -> None:

@@ -220,7 +220,7 @@ class Dialog:
                     at=datetime.now(UTC),
                     codec=stream.codecName,
                     clock_rate_hz=stream.codecClockRate,
-                    srtp=self._srtp_profile(stream),
+                    srtp=self._crypto_suite(),
                     on_hold=self._on_hold,
                 )
             )
@@ -278,12 +278,12 @@ class Dialog:
             self._emit(FirstAudioReceived(at=datetime.now(UTC)))
         return packets
 
-    def _srtp_profile(self, stream: Any) -> str | None:
-        pj = engine.load()
-        if stream.proto & pj.PJMEDIA_TP_PROFILE_SRTP:
-            return "SDES"
-        # An offer of RTP/AVP with a=crypto may be taken, too: then only the transport knows.
-        return "SDES" if "SRTP status: Active" in self._pj_call.dump(False, "") else None
+    def _crypto_suite(self) -> str | None:
+        """Return the SRTP crypto suite (RFC 4568 §6.2) in use; only pjsua2's dump of the call tells."""
+        if not self._endpoint.takes_srtp:
+            return None
+        found = _CRYPTO_SUITE.search(self._pj_call.dump(True, ""))
+        return found[1] if found else None
 
     def _on_disconnected(self, info: Any, prm: Any) -> None:
         self._endpoint.forget(self)
@@ -372,6 +372,7 @@ def _reason_of(prm: Any) -> tuple[bool, int | None]:
     return start_line.startswith("BYE "), q850_cause(headers.all("Reason"))
 
 
+_CRYPTO_SUITE = re.compile(r"SRTP status: Active Crypto-suite: (\w+)")
 _Q850 = re.compile(r"^\s*Q\.850\s*;(?:.*;)?\s*cause\s*=\s*(\d+)", re.IGNORECASE)
 
 

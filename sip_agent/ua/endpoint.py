@@ -84,6 +84,7 @@ class Endpoint:
         self.loop = asyncio.get_running_loop()
         self.sample_rate_hz = settings.media.sample_rate_hz
         self.cushion_ms = settings.media.playout_cushion_ms
+        self.takes_srtp = settings.media.srtp is not SrtpMode.OFF
         self.bye_timeout_s = 5.0
         self.pump = Pump(self.loop)
         self.sip_thread = SipThread(self.loop, self._poll)
@@ -342,12 +343,11 @@ class Endpoint:
         for pj_call in self._dialogs.values():
             pj_call.release()
         self._dialogs.clear()
-        for account in (*self._accounts, *self._caller_accounts.values()):
-            account.shutdown()
-        self._accounts.clear()
-        self._caller_accounts.clear()
         if self._gate is not None:
             self._gate.close()
         self._gate = self._clock = None
-        # Registrars are told good-bye, which takes a second; without any, there is nothing to wait for.
+        # Registrars are told good-bye, which takes a second; without any, there is nothing to wait for. The accounts
+        # stay until then: they have the credentials for the challenge.
         library.libDestroy(0 if self._account_settings else engine.load().PJSUA_DESTROY_NO_NETWORK)
+        self._accounts.clear()
+        self._caller_accounts.clear()
