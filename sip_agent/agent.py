@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import secrets
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -31,6 +32,9 @@ HOUSEKEEPING_S = 5.0
 
 STOP_GRACE_S = 10.0
 """What the handlers get to finish when the agent stops."""
+
+SWITCH_INTERVAL_S = 0.001
+"""How long a thread may keep the interpreter lock while the pump waits for it."""
 
 FREE_FAILURES = 100
 FAILURES_PER_S = 10.0
@@ -119,6 +123,8 @@ class Agent:
         self._resources.push_async_callback(self._hang_up)
         housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
         self._resources.callback(housekeeping.cancel)
+        # The pump waits for the interpreter lock no longer than this; the default of 5 ms is a quarter of a frame.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         # What start-up made stays: the collector need not look at it again, which would stop the pump for 50 ms.
         gc.collect()
         gc.freeze()

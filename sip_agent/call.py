@@ -1,7 +1,7 @@
 """`Call`, what a conversation handler holds, and `ConversationHandler`, what it has to be."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -193,9 +193,9 @@ class Call:
         """Iterate over what the caller says, 20 ms at a time: int16, shape (samples,); ends with the call."""
         return self._audio("frames").frames()
 
-    async def send(self, samples: npt.NDArray[np.int16]) -> None:
+    def send(self, samples: npt.NDArray[np.int16]) -> Coroutine[Any, Any, None]:
         """Queue sound to send; waits while half a second is queued, so a handler cannot run ahead."""
-        await self._audio("send").send(samples)
+        return self._audio("send").send(samples)
 
     async def play(self, source: str | Path | npt.NDArray[np.int16], *, loop: bool = False) -> Playback:
         """Play a sound file (any that soundfile reads, any rate) or samples; returns when it was sent."""
