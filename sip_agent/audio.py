@@ -101,19 +101,17 @@ class FrameStream:
             self._frames.popleft()
             self._on_dropped()
         self._frames.append(frame)
-        if self._waiter is not None:
-            self._wake()
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def end(self) -> None:
         """Let the iteration end after the frames that are already here."""
         self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(None)
-            self._waiter = None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
