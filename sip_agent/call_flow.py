@@ -19,12 +19,12 @@ from sip_agent.admission import AdmissionPolicy, FailureGuard, RefusalLedger, Re
 from sip_agent.audio import CallAudio
 from sip_agent.auth import Authenticated, DigestAuthenticator, RefusalReason
 from sip_agent.call import Call, Dialog, Offer
-from sip_agent.conversation import Verdict, hold_conversation
+from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import CallRejected, MessageError, SipAgentError, StackRefusal
 from sip_agent.events import CallEvent
 from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
 from sip_agent.invite import Invite
-from sip_agent.record import AudioRecord, CallRecord, milliseconds_between
+from sip_agent.record import CallRecord
 from sip_agent.recording import Recording, RecordingWriter
 from sip_agent.routes import Route, Routes
 from sip_agent.status import EndedBy, Outcome, SipStatus
@@ -330,45 +330,6 @@ class CallFlow:
         except StoreError as error:
             log.warning("call.record_delayed", error=str(error), kept=error.kept)
         log.info("call.ended", **{key: value for key, value in record.to_dict().items() if key != "run_id"})
-
-
-def complete(record: CallRecord, call: Call, audio: CallAudio | None, verdict: Verdict) -> None:
-    """Bring a record to its end: how the call ended, how long it was, how it sounded."""
-    now = datetime.now(UTC)
-    record.ended_at = now
-    record.ended_by, record.end_reason = EndedBy.SYSTEM, "the BYE was not answered"
-    status: int = SipStatus.OK if call.answered else SipStatus.SERVER_INTERNAL_ERROR
-    if call.disconnected.done():
-        ending = call.disconnected.result()
-        record.ended_at = ending.at
-        record.ended_by, record.end_reason = ending.ended_by, ending.reason
-        record.q850_cause, record.rtp = ending.q850_cause, ending.rtp
-        if not call.answered:
-            status = ending.sip_status
-    record.sip_status = int(status)
-    record.talk_ms = milliseconds_between(record.answered_at, record.ended_at)
-    record.error = verdict.error
-    record.outcome = verdict.outcome or _outcome(call, status)
-    if audio is not None:
-        counters = audio.counters()
-        record.audio = AudioRecord(late_frames=audio.late_frames(), underruns=counters.underruns)
-        record.tx_first_audio_ms = _since_answer(record, audio.first_sent_at)
-        if audio.first_heard_at is not None:
-            record.rx_first_audio_ms = _since_answer(record, audio.first_heard_at)
-
-
-def _since_answer(record: CallRecord, moment: datetime | None) -> int | None:
-    elapsed_ms = milliseconds_between(record.answered_at, moment)
-    return None if elapsed_ms is None else max(0, elapsed_ms)  # early media flows before the answer
-
-
-def _outcome(call: Call, status: int) -> Outcome:
-    if call.answered:
-        return Outcome.ANSWERED
-    if status == SipStatus.REQUEST_TERMINATED:
-        return Outcome.CANCELLED
-    refused = call.record.ended_by is not EndedBy.SYSTEM or status < SipStatus.SERVER_INTERNAL_ERROR
-    return Outcome.REJECTED if refused else Outcome.FAILED
 
 
 def _new_record(offer: Offer) -> CallRecord:

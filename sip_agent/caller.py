@@ -13,8 +13,7 @@ from media.frames import samples_per_frame
 from media.tones import ToneGenerator
 from sip_agent.audio import CallAudio
 from sip_agent.call import Call
-from sip_agent.call_flow import complete
-from sip_agent.conversation import hold_conversation
+from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import UserAgentError
 from sip_agent.headers import PROFILES, Headers, correlate
 from sip_agent.invite import Invite, SipUri

@@ -1,14 +1,17 @@
-"""Running a handler on a call: whatever it does, the call ends, and no other call notices."""
+"""Running a handler on a call: whatever it does, the call ends, its record is complete, no other call notices."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
+from sip_agent.audio import CallAudio
 from sip_agent.call import Call, ConversationHandler, Dialog
 from sip_agent.errors import CallEnded, CallRejected, SipAgentError
+from sip_agent.record import AudioRecord, CallRecord, milliseconds_between
 from sip_agent.status import EndedBy, Outcome, SipStatus
 
 log = structlog.get_logger()
@@ -169,3 +172,42 @@ async def _terminate(
         await dialog.terminate(ended_by, status, headers, reason)
     except SipAgentError as error:
         log.warning("call.terminate_failed", error=str(error))
+
+
+def complete(record: CallRecord, call: Call, audio: CallAudio | None, verdict: Verdict) -> None:
+    """Bring a record to its end: how the call ended, how long it was, how it sounded."""
+    now = datetime.now(UTC)
+    record.ended_at = now
+    record.ended_by, record.end_reason = EndedBy.SYSTEM, "the BYE was not answered"
+    status: int = SipStatus.OK if call.answered else SipStatus.SERVER_INTERNAL_ERROR
+    if call.disconnected.done():
+        ending = call.disconnected.result()
+        record.ended_at = ending.at
+        record.ended_by, record.end_reason = ending.ended_by, ending.reason
+        record.q850_cause, record.rtp = ending.q850_cause, ending.rtp
+        if not call.answered:
+            status = ending.sip_status
+    record.sip_status = int(status)
+    record.talk_ms = milliseconds_between(record.answered_at, record.ended_at)
+    record.error = verdict.error
+    record.outcome = verdict.outcome or _outcome(call, status)
+    if audio is not None:
+        counters = audio.counters()
+        record.audio = AudioRecord(late_frames=audio.late_frames(), underruns=counters.underruns)
+        record.tx_first_audio_ms = _since_answer(record, audio.first_sent_at)
+        if audio.first_heard_at is not None:
+            record.rx_first_audio_ms = _since_answer(record, audio.first_heard_at)
+
+
+def _since_answer(record: CallRecord, moment: datetime | None) -> int | None:
+    elapsed_ms = milliseconds_between(record.answered_at, moment)
+    return None if elapsed_ms is None else max(0, elapsed_ms)  # early media flows before the answer
+
+
+def _outcome(call: Call, status: int) -> Outcome:
+    if call.answered:
+        return Outcome.ANSWERED
+    if status == SipStatus.REQUEST_TERMINATED:
+        return Outcome.CANCELLED
+    refused = call.record.ended_by is not EndedBy.SYSTEM or status < SipStatus.SERVER_INTERNAL_ERROR
+    return Outcome.REJECTED if refused else Outcome.FAILED

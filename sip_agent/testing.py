@@ -29,8 +29,7 @@ import numpy as np
 from media.frames import AudioFrame, Samples, samples_per_frame, silence, split_frames
 from sip_agent.audio import QUEUE_FRAMES_MAX, CallAudio, PortCounters
 from sip_agent.call import Call, ConversationHandler
-from sip_agent.call_flow import complete
-from sip_agent.conversation import Verdict, hold_conversation
+from sip_agent.conversation import Verdict, complete, hold_conversation
 from sip_agent.errors import CallEnded, UserAgentError
 from sip_agent.events import CallConfirmed, CallDisconnected, CallEvent, DtmfReceived, MediaChanged, Responded
 from sip_agent.headers import PROFILES, Headers, correlate

@@ -1,14 +1,14 @@
 """One SIP call as pjsua2 has it, behind the `Dialog` that a `Call` holds.
 
-pjsua2 objects live and die on the SIP thread. `Dialog` is the side that the event loop sees; `_PjCall` is
-the pjsua2 object, dropped at once when the call is disconnected: a late destructor would hang up the next
+pjsua2 objects live and die on the SIP thread. `Dialog` is the side that the event loop sees; `pj_call.py`
+has the pjsua2 object, dropped at once when the call is disconnected: a late destructor would hang up the next
 call that gets the same pjsua2 id.
 """
 
 import asyncio
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from sip_agent.headers import split_message
 from sip_agent.status import EndedBy, SipStatus
 from sip_agent.ua import engine
 from sip_agent.ua.frame_port import FramePort, open_frame_port
+from sip_agent.ua.pj_call import Headers, call_options
 from sip_agent.ua.statistics import RtpTotals
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ ACK_TIMEOUT_S = 32.0
 
 DTMF_DURATION_UNKNOWN = 2**31
 """pjsua2 says -1, unsigned, where the duration is not known."""
-
-Headers = Sequence[tuple[str, str]]
 
 
 class Dialog:
@@ -346,22 +345,6 @@ class Dialog:
             self._listener(event)
 
 
-def call_options(headers: Headers = ()) -> Any:
-    """Return pjsua2 parameters for an operation on a call: one audio stream and nothing else, extra header fields."""
-    pj = engine.load()
-    prm = pj.CallOpParam(True)
-    prm.opt.audioCount, prm.opt.videoCount = 1, 0
-    if engine.is_native():
-        prm.opt.textCount = 0  # real-time text: its thread would hold up the end of each call by 300 ms
-    fields = pj.SipHeaderVector()
-    for name, value in headers:
-        field = pj.SipHeader()
-        field.hName, field.hValue = name, value
-        fields.append(field)
-    prm.txOption.headers = fields
-    return prm
-
-
 def _reason_of(prm: Any) -> tuple[bool, int | None]:
     """Return whether a BYE of the peer ended the call, and the Q.850 cause of its Reason header (RFC 3326)."""
     pj = engine.load()
@@ -383,48 +366,3 @@ def q850_cause(reasons: Iterable[str]) -> int | None:
             if found := _Q850.match(part):
                 return int(found[1])
     return None
-
-
-@functools.cache
-def pj_call_class() -> type:  # noqa: C901  (one short guard per callback)
-    """Return the pjsua2 call class whose callbacks lead to a `Dialog`; every callback is guarded."""
-    pj = engine.load()
-
-    class PjCall(pj.Call):  # type: ignore[name-defined,misc]
-        """The pjsua2 object of one call; an exception in a callback would end the process."""
-
-        def __init__(self, dialog: Dialog, account: Any, call_id: int) -> None:
-            super().__init__(account, call_id)
-            self._dialog: Dialog | None = dialog
-
-        def _guarded(self, callback: Callable[..., None], *arguments: Any) -> None:
-            try:
-                callback(*arguments)
-            except Exception:
-                log.exception("dialog.callback_failed", callback=callback.__name__)
-
-        def onCallState(self, prm: Any) -> None:
-            if self._dialog is not None:
-                self._guarded(self._dialog.on_state, prm)
-
-        def onCallTsxState(self, prm: Any) -> None:
-            if self._dialog is not None:
-                self._guarded(self._dialog.on_transaction, prm)
-
-        def onCallMediaState(self, prm: Any) -> None:  # noqa: ARG002
-            if self._dialog is not None:
-                self._guarded(self._dialog.on_media_state)
-
-        def onDtmfDigit(self, prm: Any) -> None:
-            if self._dialog is not None:
-                self._guarded(self._dialog.on_dtmf, prm.digit, prm.method, prm.duration)
-
-        def onStreamDestroyed(self, prm: Any) -> None:
-            if self._dialog is not None:
-                self._guarded(self._dialog.on_stream_destroyed, prm.streamIdx)
-
-        def release(self) -> None:
-            """Cut the tie to the dialog, so that this object goes with its last reference."""
-            self._dialog = None
-
-    return PjCall

@@ -26,8 +26,9 @@ from sip_agent.ua.accounts import (
     open_account,
     registered_account_config,
 )
-from sip_agent.ua.dialogs import Dialog, call_options, pj_call_class
+from sip_agent.ua.dialogs import Dialog
 from sip_agent.ua.offers import HeldOffer, OpenedOffer
+from sip_agent.ua.pj_call import call_options, pj_call_class
 from sip_agent.ua.pump import Pump
 from sip_agent.ua.sip_thread import SipThread
 
