@@ -6,9 +6,11 @@ gate and has cost nothing yet; on the light engine pjsua2 has already opened a c
 
 import asyncio
 import functools
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -262,10 +264,11 @@ class Endpoint:
         config.port = binding.port
         config.boundAddress = binding.host
         config.publicAddress = settings.public_address
-        if binding.transport == "TLS":
+        if binding.transport == "TLS" and binding.port:  # a caller alone shows no certificate
+            _check_certificate(settings.tls.certificate, settings.tls.private_key)
             config.tlsConfig.certFile = str(settings.tls.certificate)
             config.tlsConfig.privKeyFile = str(settings.tls.private_key)
-            config.tlsConfig.method = pj.PJSIP_SSL_UNSPECIFIED_METHOD
+        config.tlsConfig.method = pj.PJSIP_SSL_UNSPECIFIED_METHOD
         kind = getattr(pj, f"PJSIP_TRANSPORT_{binding.transport}{'6' if ':' in binding.host else ''}")
         try:
             identifier = library.transportCreate(kind, config)
@@ -352,3 +355,14 @@ class Endpoint:
         library.libDestroy(0 if self._account_settings else engine.load().PJSUA_DESTROY_NO_NETWORK)
         self._accounts.clear()
         self._caller_accounts.clear()
+
+
+def _check_certificate(certificate: Path, private_key: Path) -> None:
+    """Raise SettingsError for a certificate that cannot serve: pjsip would open the port and refuse every caller."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
+    except OSError as error:
+        raise SettingsError(
+            f"sip.tls: {certificate} and {private_key} cannot be used: {error.strerror or error} "
+            "(name PEM files in sip.tls.certificate and sip.tls.private_key, or set sip.tls_port = 0)"
+        ) from error
