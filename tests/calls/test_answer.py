@@ -86,7 +86,7 @@ def test_srtp_is_agreed(start_agent: StartAgent, sipp: Sipp, srtp: str) -> None:
     answer = run.response(200).body
     assert "RTP/SAVP " in answer
     assert "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" in answer
-    assert agent.record(run.call_id)["srtp"] == "SDES"
+    assert agent.record(run.call_id)["srtp"] == "AES_CM_128_HMAC_SHA1_80"
     plain = sipp("refused" if srtp == "mandatory" else "call", agent, status="488")
     record = agent.record(plain.call_id)
     assert record["sip_status"] == (488 if srtp == "mandatory" else 200)
