@@ -57,9 +57,11 @@ def registered_account_config(endpoint: "Endpoint", settings: AccountSettings) -
     config.regConfig.registrarUri = settings.registrar
     config.regConfig.registerOnAdd = True
     config.regConfig.timeoutSec = max(1, round(settings.expires.total_seconds()))
-    config.regConfig.retryIntervalSec = max(1, round(settings.retry_interval.total_seconds()))
+    retry_s = max(1, round(settings.retry_interval.total_seconds()))
+    config.regConfig.retryIntervalSec = retry_s
     config.regConfig.firstRetryIntervalSec = 1
-    config.regConfig.randomRetryIntervalSec = 2
+    # Many agents do not come back all at once; but never so far apart that there is no pause left.
+    config.regConfig.randomRetryIntervalSec = retry_s // 3
     config.regConfig.unregWaitMsec = 1000
     if settings.outbound_proxy:
         config.sipConfig.proxies = pj.StringVector([settings.outbound_proxy])
