@@ -23,7 +23,7 @@ from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import CallRejected, MessageError, SipAgentError, StackRefusal
 from sip_agent.events import CallEvent
 from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
-from sip_agent.invite import Invite
+from sip_agent.invite import Invite, bracketed
 from sip_agent.record import CallRecord
 from sip_agent.recording import Recording, RecordingWriter
 from sip_agent.routes import Route, Routes
@@ -333,11 +333,10 @@ class CallFlow:
 
 
 def _new_record(offer: Offer) -> CallRecord:
-    host = f"[{offer.source_host}]" if ":" in offer.source_host else offer.source_host
     return CallRecord(
         call_uuid=str(uuid.uuid4()),
         transport=offer.transport,
-        source_address=f"{host}:{offer.source_port}",
+        source_address=f"{bracketed(offer.source_host)}:{offer.source_port}",
         invite_received_at=offer.received_at,
     )
 

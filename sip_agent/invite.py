@@ -17,6 +17,12 @@ _CSEQ = re.compile(r"([0-9]{1,10})[ \t]+(\S+)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
 
 
+def bracketed(host: str) -> str:
+    """Return a host as URIs and addresses with a port write it: IPv6 in brackets (RFC 3261 §25.1)."""
+    plain = host.strip("[]")
+    return f"[{plain}]" if ":" in plain else plain
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SipUri:
     """A sip, sips or tel URI (RFC 3261 §19.1, RFC 3966) in its parts.
@@ -130,8 +136,7 @@ class Invite:
     @property
     def source_address(self) -> str:
         """The packet's source as host:port, an IPv6 address in brackets."""
-        host = self.source_host.strip("[]")
-        return f"[{host}]:{self.source_port}" if ":" in host else f"{host}:{self.source_port}"
+        return f"{bracketed(self.source_host)}:{self.source_port}"
 
     @property
     def has_offer(self) -> bool:

@@ -62,8 +62,7 @@ def _address(uri: str, config: ConfigOption) -> tuple[str, int]:
 
 
 def _options(host: str, port: int, local_host: str, local_port: int) -> bytes:
-    def bracketed(address: str) -> str:
-        return f"[{address}]" if ":" in address else address
+    from sip_agent.invite import bracketed
 
     token = secrets.token_hex(8)
     lines = (

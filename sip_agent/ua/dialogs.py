@@ -116,10 +116,6 @@ class Dialog:
         """Send digits as RFC 4733 events."""
         await self._run("send_dtmf", lambda: self._require().dialDtmf(digits))
 
-    async def reinvite(self, *, hold: bool) -> None:
-        """Hold or resume the call by re-INVITE."""
-        await self._run("reinvite", functools.partial(self._reinvite, hold=hold))
-
     async def _wait_for(self, event: asyncio.Future[None]) -> None:
         await asyncio.wait([event, self.disconnected], return_when=asyncio.FIRST_COMPLETED)
         if self.disconnected.done():
@@ -252,14 +248,6 @@ class Dialog:
         prm = call_options(headers)
         prm.statusCode = status or SipStatus.DECLINE
         self._require().hangup(prm)
-
-    def _reinvite(self, *, hold: bool) -> None:
-        prm = call_options()
-        if hold:
-            self._require().setHold(prm)
-        else:
-            prm.opt.flag = engine.load().PJSUA_CALL_UNHOLD
-            self._require().reinvite(prm)
 
     def _require(self) -> Any:
         if self._pj_call is None:

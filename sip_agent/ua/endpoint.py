@@ -18,6 +18,7 @@ import structlog
 from sip_agent.call import Offer
 from sip_agent.config import AccountSettings, Settings, SrtpMode
 from sip_agent.errors import SettingsError, StackRefusal
+from sip_agent.invite import bracketed
 from sip_agent.status import SipStatus, reason_phrase
 from sip_agent.ua import engine
 from sip_agent.ua.accounts import (
@@ -218,8 +219,8 @@ class Endpoint:
         else:
             library.audDevManager().setNullDev()
         for binding, identifier in zip(self.bound, identifiers, strict=True):
-            host = f"[{binding.host}]" if ":" in binding.host else binding.host
-            config = local_account_config(self, f"sip:agent@{host}", identifier, binding.host)
+            uri = f"sip:agent@{bracketed(binding.host)}"
+            config = local_account_config(self, uri, identifier, binding.host)
             self._accounts.append(open_account(config, self._on_incoming))
         for settings, state in zip(self._account_settings, self.account_states, strict=True):
             config = registered_account_config(self, settings)
@@ -331,8 +332,7 @@ class Endpoint:
         if caller not in self._caller_accounts:
             binding = self.bound[0]
             config = self.account_config(binding.host)
-            host = f"[{binding.host}]" if ":" in binding.host else binding.host
-            config.idUri = caller.uri or f"sip:caller@{host}"
+            config.idUri = caller.uri or f"sip:caller@{bracketed(binding.host)}"
             if caller.username:
                 add_credentials(config, caller.username, caller.password)
             if caller.proxy:
