@@ -13,14 +13,14 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work"
 pip=("$work/bin/python" -m pip --quiet --disable-pip-version-check --no-input)
 echo "Resolving…" >&2
-"${pip[@]}" install --upgrade pip hatchling editables
+"${pip[@]}" install --upgrade pip hatchling editables setuptools wheel
 extras=$("$python" -c 'import tomllib
 with open("pyproject.toml", "rb") as file:
     print(*tomllib.load(file)["project"].get("optional-dependencies", ()), sep=",")')
 "${pip[@]}" install --no-build-isolation "$PWD${extras:+[$extras]}" --group dev
 {
   echo "# Every Python package of the set-up, pinned. Made by 'make constraints'; pyproject.toml has the lower bounds."
-  "${pip[@]}" freeze --all --exclude sip-agent --exclude setuptools
+  "${pip[@]}" freeze --all --exclude sip-agent
 } >"$work/constraints.txt"
 mv "$work/constraints.txt" constraints.txt
 echo "constraints.txt: $(grep -c == constraints.txt) packages" >&2

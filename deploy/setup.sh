@@ -234,8 +234,8 @@ pip_install() {
   local install=("${pip[@]}" install --progress-bar off -c constraints.txt) groups=()
   [[ $1 == run ]] || groups=(--group dev)
   venv_is_good || "$python" -m venv --clear "$venv" || return
-  # pip of a known version first: older ones know no dependency groups. The build backend is pinned like the rest.
-  "${install[@]}" pip hatchling editables || return
+  # pip of a known version first: older ones know no dependency groups. What builds packages is pinned like the rest.
+  "${install[@]}" pip hatchling editables setuptools wheel || return
   "${install[@]}" --no-build-isolation -e ".[postgres]" "${groups[@]}" || return
   mkdir -p "$stamps"
   python_key >"$stamps/python-$1"
