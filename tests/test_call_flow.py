@@ -274,7 +274,7 @@ class TestAnswered:
         [record] = agent.records()
         sound, rate_hz = soundfile.read(record["recording"]["path"], dtype="int16")
 
-        assert ("ok", 400) == (record["recording"]["state"], record["recording"]["duration_ms"])
+        assert ("ok", len(sound) // 16) == (record["recording"]["state"], record["recording"]["duration_ms"])
         assert 16_000 == rate_hz
         assert [20 * 320, 19 * 320] == np.count_nonzero(sound, axis=0).tolist()
 
