@@ -1,7 +1,6 @@
 """The command line as a whole, `sip-agent doctor` and `sip-agent firewall`."""
 
 import json
-import logging
 import os
 import resource
 import socket
@@ -12,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 import typer
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
@@ -47,18 +45,7 @@ from sip_agent.config import (
 from sip_agent.errors import SettingsError, SipAgentError, UserAgentError
 from sip_agent.ua.engine import EngineInfo, EngineName
 
-
-@pytest.fixture(autouse=True)
-def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("SIP_AGENT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers, root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 def run(*arguments: str) -> Result:

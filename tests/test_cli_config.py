@@ -1,33 +1,18 @@
 """`sip-agent config`: are the settings right, and which are in force."""
 
 import json
-import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from sip_agent.cli import app
 from sip_agent.config import Settings, describe_settings, load_settings
 from sip_agent.errors import SettingsError
 
+pytestmark = pytest.mark.usefixtures("own_environment")
+
 ECHO = "sip_agent.handlers.echo:EchoHandler"
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("SIP_AGENT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers, root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 def run(*arguments: str) -> Result:

@@ -1,7 +1,6 @@
 """Settings: what may be written, where from, and what is said when it is wrong."""
 
 import json
-import os
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -29,12 +28,7 @@ from sip_agent.config import (
 from sip_agent.errors import SettingsError
 from sip_agent.headers import CorrelationProfile
 
-
-@pytest.fixture(autouse=True)
-def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("SIP_AGENT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 def load(text: str) -> Settings:

@@ -28,8 +28,8 @@ class CallStore(CallReader):
     otherwise the record waits in memory and is written when the database works again.
     """
 
-    def __init__(self, engine: Engine, instance: int, resources: ExitStack) -> None:
-        super().__init__(engine)
+    def __init__(self, engine: Engine, location: Location, instance: int, resources: ExitStack) -> None:
+        super().__init__(engine, location)
         self._instance = instance
         self._resources = resources
         self._writer = Writer(engine, instance)
@@ -49,7 +49,7 @@ class CallStore(CallReader):
                 engine = connect(location, instance=instance)
                 resources.callback(engine.dispose)
                 migrate(engine, location)
-            return cls(engine, instance, resources.pop_all())
+            return cls(engine, location, instance, resources.pop_all())
 
     @property
     def pending(self) -> int:

@@ -19,6 +19,9 @@ from sip_agent.store.schema import call_headers, calls, storable
 MIN_PREFIX = 6
 """The shortest start of a call uuid that `find` takes: with fewer characters it guesses."""
 
+FOUND_MAX = 100
+"""Records that one identifier names at most: a caller chooses its Call-ID, and may use it for ever."""
+
 _ROWS_AT_A_TIME = 500
 
 
@@ -41,10 +44,14 @@ class CallQuery:
 
 
 class CallReader:
-    """Reads call records as the JSON objects that were stored; every method blocks, and never writes."""
+    """Reads call records as the JSON objects that were stored; every method blocks, and never writes.
 
-    def __init__(self, engine: Engine) -> None:
+    Raises SettingsError if the database cannot be read.
+    """
+
+    def __init__(self, engine: Engine, location: Location) -> None:
         self._engine = engine
+        self._location = location
 
     def search(self, query: CallQuery) -> list[dict[str, Any]]:
         """Return the records that a query asks for, newest first."""
@@ -58,18 +65,25 @@ class CallReader:
         """Return the records that an identifier names, newest first.
 
         It is a call uuid or its first characters, a Call-ID, or `run:`, `scenario:` or `result:` with an id.
+        There are `FOUND_MAX` at most; `search` finds any number.
         """
         kind, _, value = identifier.partition(":")
         if value and kind in {"run", "scenario", "result"}:
-            return list(self._documents(_newest_first(calls.c[f"{kind}_id"] == storable(value))))
+            return self._first(calls.c[f"{kind}_id"] == storable(value))
         wanted = storable(identifier)
-        exact = list(self._documents(_newest_first(or_(calls.c.call_uuid == wanted, calls.c.call_id == wanted))))
+        exact = self._first(or_(calls.c.call_uuid == wanted, calls.c.call_id == wanted))
         if exact or len(wanted) < MIN_PREFIX:
             return exact
-        return list(self._documents(_newest_first(func.substr(calls.c.call_uuid, 1, len(wanted)) == wanted)))
+        return self._first(func.substr(calls.c.call_uuid, 1, len(wanted)) == wanted)
+
+    def _first(self, condition: ColumnElement[bool]) -> list[dict[str, Any]]:
+        return list(self._documents(_newest_first(condition).limit(FOUND_MAX)))
 
     def _documents(self, statement: Select[Any]) -> Iterator[dict[str, Any]]:
-        with self._engine.connect().execution_options(yield_per=_ROWS_AT_A_TIME) as connection:
+        with (
+            explained(self._location),
+            self._engine.connect().execution_options(yield_per=_ROWS_AT_A_TIME) as connection,
+        ):
             yield from connection.execute(statement).scalars()
 
 
@@ -88,7 +102,7 @@ def reading(url: str, *, base_dir: Path) -> Iterator[CallReader]:
             missing = pending(connection, location)
         if missing:
             raise SettingsError(f"store.url: {location} lacks {', '.join(missing.values())}; run: sip-agent db upgrade")
-        yield CallReader(engine)
+        yield CallReader(engine, location)
     finally:
         engine.dispose()
 

@@ -133,3 +133,26 @@ def test_reading_upgrades_nothing(tmp_path: Path) -> None:
         pass
 
     assert (tmp_path / "calls.db").stat().st_size == 0
+
+
+async def test_find_has_a_limit(store: CallStore, ended_record: NewRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that uses one Call-ID for ever fills no memory: the newest records are found."""
+    monkeypatch.setattr("sip_agent.store.reader.FOUND_MAX", 2)
+    records = [ended_record(call_id="again") for _ in range(3)]
+    for record in records:
+        await store.finish(record)
+
+    assert [record.call_uuid for record in records[:0:-1]] == [found["call_uuid"] for found in store.find("again")]
+
+
+async def test_a_database_that_breaks_is_explained(tmp_path: Path, ended_record: NewRecord) -> None:
+    """What the database says is a message about `store.url`, not the error of a library."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    store = CallStore.open(url, base_dir=tmp_path)
+    await store.finish(ended_record())
+    await store.close()
+
+    with reading(url, base_dir=tmp_path) as reader:
+        (tmp_path / "calls.db").write_bytes(b"\xff" * 8192)
+        with pytest.raises(SettingsError, match=r"store\.url: cannot use"):
+            reader.find("anything")
