@@ -3,8 +3,10 @@
 #ifndef SIP_AGENT_INVITE_GATE_HPP
 #define SIP_AGENT_INVITE_GATE_HPP
 
+#include <algorithm>
 #include <array>
 #include <deque>
+#include <initializer_list>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -238,7 +240,11 @@ private:
         if (in_dialog ? serves_in_dialog(method) : serves_strangers(method)) return PJ_FALSE;
         if (!in_dialog && method.id == PJSIP_INVITE_METHOD) return self.hold_invite(rdata);
         self.counters.other_methods.add();
-        respond(rdata, PJSIP_SC_METHOD_NOT_ALLOWED, "", {{"Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS"}}, false);
+        if (!in_dialog && exists_only_in_dialog(method)) {
+            respond(rdata, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST, "", {}, false);
+        } else {
+            respond(rdata, PJSIP_SC_METHOD_NOT_ALLOWED, "", {{"Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS"}}, false);
+        }
         return PJ_TRUE;
     }
 
@@ -246,15 +252,21 @@ private:
         return method.id == PJSIP_ACK_METHOD || method.id == PJSIP_OPTIONS_METHOD;
     }
 
+    /* Who sends these names a call, and without a To tag there is none (RFC 3261 15.1.2, 3311, 3262, 6086). */
+    static bool exists_only_in_dialog(const pjsip_method& method) {
+        return method.id == PJSIP_BYE_METHOD || is_one_of(method, {"UPDATE", "PRACK", "INFO"});
+    }
+
+    static bool is_one_of(const pjsip_method& method, std::initializer_list<const char*> names) {
+        return std::any_of(names.begin(), names.end(),
+                           [&method](const char* name) { return pj_stricmp2(&method.name, name) == 0; });
+    }
+
     /* What belongs to a call. Not MESSAGE, SUBSCRIBE and PUBLISH: nobody here needs them, and what they carry would reach
      * the parsers of presence documents. */
     static bool serves_in_dialog(const pjsip_method& method) {
         if (method.id == PJSIP_REGISTER_METHOD) return false;
-        if (method.id != PJSIP_OTHER_METHOD) return true;
-        for (const char* name : {"UPDATE", "PRACK", "INFO", "REFER", "NOTIFY"}) {
-            if (pj_stricmp2(&method.name, name) == 0) return true;
-        }
-        return false;
+        return method.id != PJSIP_OTHER_METHOD || is_one_of(method, {"UPDATE", "PRACK", "INFO", "REFER", "NOTIFY"});
     }
 
     pj_bool_t hold_invite(pjsip_rx_data* rdata) {

@@ -192,19 +192,23 @@ def test_rejected_invite_has_its_cancel_answered(engine: Engine) -> None:
 def test_other_requests_of_strangers_are_refused(engine: Engine) -> None:
     """Outside a dialog only INVITE, ACK, CANCEL and OPTIONS are served; inside, only what belongs to a call."""
     caller = Caller(engine)
-    methods = ("REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH", "REFER", "NOTIFY", "INFO", "BYE", "WHATEVER")
+    methods = ("REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH", "REFER", "NOTIFY", "WHATEVER")
     for number, method in enumerate(methods):
         caller.send(caller.request(method, number))
         answer = engine.wait_for(caller.received)
         assert (method, "405 Method Not Allowed") == (method, status_of(answer))
         assert "INVITE, ACK, CANCEL, BYE, OPTIONS" == header(answer, "Allow")
+    callless = ("BYE", "INFO", "UPDATE", "PRACK")
+    for number, method in enumerate(callless, 10):
+        caller.send(caller.request(method, number))
+        assert (method, "481") == (method, status_of(engine.wait_for(caller.received))[:3])
     caller.send(caller.request("OPTIONS", 20))
     assert "200 OK" == status_of(engine.wait_for(caller.received))
     for number, (method, expected) in enumerate([("BYE", "481"), ("INVITE", "481"), ("MESSAGE", "405")], 30):
         caller.send(caller.request(method, number, to_tag="unknown"))
         assert (method, expected) == (method, status_of(engine.wait_for(caller.received))[:3])
 
-    assert len(methods) + 1 == engine.gate.stats()["other_methods"]
+    assert len(methods) + len(callless) + 1 == engine.gate.stats()["other_methods"]
     assert 0 == engine.gate.stats()["held"]
 
 
