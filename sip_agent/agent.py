@@ -12,15 +12,19 @@ from typing import Self
 import structlog
 
 from sip_agent.admission import AddressAllowList, AdmissionPolicy, FailureGuard, RefusalLedger
+from sip_agent.analyst import TurnAnalyst
 from sip_agent.api import ApiParts, ApiServer, CallMetrics
-from sip_agent.auth import DigestAlgorithm, DigestAuthenticator
+from sip_agent.auth import BasicAuthenticator, DigestAlgorithm, DigestAuthenticator
 from sip_agent.call import Offer
 from sip_agent.call_flow import CallFlow, FlowParts
+from sip_agent.chirp import ChirpEndpoint
 from sip_agent.config import Settings, SettingSource
 from sip_agent.errors import SettingsError
 from sip_agent.headers import PROFILES, CorrelationProfile, SecretHeaders
+from sip_agent.hearing import Hearing
 from sip_agent.recording import RecordingWriter
 from sip_agent.routes import Routes
+from sip_agent.speech import Speech
 from sip_agent.store import CallStore
 from sip_agent.ua import engine
 from sip_agent.ua.endpoint import Binding, Endpoint
@@ -32,6 +36,9 @@ HOUSEKEEPING_S = 5.0
 
 STOP_GRACE_S = 10.0
 """What the handlers get to finish when the agent stops."""
+
+UNMEASURED_GRACE_S = 2.0
+"""What is left after that to store the records of calls that nobody measures any more."""
 
 SWITCH_INTERVAL_S = 0.001
 """How long a thread may keep the interpreter lock while the pump waits for it."""
@@ -48,8 +55,10 @@ class Agent:
         self.settings = settings
         self.flow: CallFlow
         self.endpoint: Endpoint
+        self.chirp: ChirpEndpoint
         self.store: CallStore
         self.api: ApiServer
+        self._analyst = TurnAnalyst()
         self._resources = AsyncExitStack()
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -80,6 +89,10 @@ class Agent:
         self.endpoint = Endpoint(settings, bindings_of(settings), accounts=settings.accounts, max_calls=max_calls)
         profile = _profile(settings)
         metrics = CallMetrics()
+        hearing = Hearing.from_settings(settings.hearing)
+        self._resources.callback(hearing.close)
+        speech = await asyncio.to_thread(Speech.from_settings, settings.speech, settings.base_dir)
+        self._resources.push_async_callback(speech.close)
         self.flow = CallFlow(
             FlowParts(
                 admission=AdmissionPolicy(
@@ -88,6 +101,7 @@ class Agent:
                     calls_per_second=settings.admission.calls_per_second,
                 ),
                 authenticator=_authenticator(settings),
+                websocket_authenticator=_websocket_authenticator(settings),
                 failures=FailureGuard(FREE_FAILURES, FAILURES_PER_S),
                 refusals=RefusalLedger(settings.admission.refusal_records_per_hour),
                 profile=profile,
@@ -96,13 +110,22 @@ class Agent:
                 routes=routes,
                 store=self.store,
                 recordings=recordings,
+                analyst=self._analyst,
                 account_for=self.endpoint.account_for,
                 sample_rate_hz=settings.media.sample_rate_hz,
                 max_duration_s=settings.admission.max_duration.total_seconds(),
+                hearing=hearing,
+                speech=speech,
                 on_finished=metrics.observe,
             )
         )
         self._resources.push_async_callback(self._close_flow)
+        self.chirp = ChirpEndpoint(
+            self._on_offer,
+            sample_rate_hz=settings.media.sample_rate_hz,
+            cushion_ms=settings.media.playout_cushion_ms,
+            protected=bool(settings.auth.users or settings.admission.allow),
+        )
         # Before SIP: the API tells who asks meanwhile that the agent is starting, and outlives the last call.
         self.api = ApiServer(
             ApiParts(
@@ -111,6 +134,7 @@ class Agent:
                 recordings_dir=settings.media.recordings_dir,
                 flow=self.flow,
                 endpoint=self.endpoint,
+                chirp=self.chirp,
                 engine=info,
                 max_calls=max_calls,
                 metrics=metrics,
@@ -162,8 +186,12 @@ class Agent:
         """End every call and let each be recorded."""
         self.flow.draining = True
         await self.endpoint.hang_up_all("the agent is shutting down")
+        await self.chirp.hang_up_all("the agent is shutting down")
         if self._calls:
             await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
+        await self._analyst.stop()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=UNMEASURED_GRACE_S)
 
     async def _close_flow(self) -> None:
         await self.flow.close()
@@ -196,6 +224,11 @@ def _authenticator(settings: Settings) -> DigestAuthenticator | None:
         secret=secrets.token_bytes(32),
         nonce_ttl_s=auth.nonce_ttl.total_seconds(),
     )
+
+
+def _websocket_authenticator(settings: Settings) -> BasicAuthenticator | None:
+    users = {user: password.get_secret_value() for user, password in settings.auth.users.items()}
+    return BasicAuthenticator(realm=settings.auth.realm, users=users) if users else None
 
 
 def _profile(settings: Settings) -> CorrelationProfile:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -62,8 +63,14 @@ class AudioPort(Protocol):
     def flush(self) -> int:
         """Drop what waits to be sent, from the next tick on; returns the number of frames dropped."""
 
+    def sent(self) -> int:
+        """Return the number of frames handed to the engine so far: neither dropped ones nor silence count."""
+
     def finish(self) -> None:
         """Say that a stretch of sound is complete: silence after it is no underrun."""
+
+    def pause(self, on: bool, /) -> None:
+        """Send silence from the next tick on and keep what is queued, or go on with it."""
 
     def read_capture(self) -> bytes:
         """Take the (received, sent) pairs since the last time (int16, interleaved stereo)."""
@@ -114,29 +121,57 @@ class FrameStream:
             self._waiter.set_result(None)
 
 
+class BargeIn(StrEnum):
+    """What becomes of a playback when the caller speaks into it.
+
+    `STOP` drops the rest of it. `PAUSE` falls silent at once, and goes on where it was if the caller only
+    coughed (`hearing.min_speech`). `IGNORE` plays on.
+    """
+
+    STOP = "stop"
+    PAUSE = "pause"
+    IGNORE = "ignore"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Playback:
-    """What became of a playback: milliseconds really sent, and whether it was stopped before its end."""
+    """What became of a playback: milliseconds really sent, and whether it was stopped before its end.
+
+    `heard` is, of a text that was said, what the caller heard of it, to the word; None for other sound.
+    """
 
     played_ms: int
     interrupted: bool
+    heard: str | None = None
+
+
+def utc_now() -> datetime:
+    """Return the time as an aware UTC datetime."""
+    return datetime.now(UTC)
 
 
 class CallAudio:
     """The sound of one call, as a handler uses it through `Call`."""
 
-    def __init__(self, port: AudioPort) -> None:
+    def __init__(self, port: AudioPort, clock: Callable[[], datetime] = utc_now) -> None:
         self.sample_rate_hz = port.sample_rate_hz
+        self.opened_at = clock()
         self.first_sent_at: datetime | None = None
         self.first_heard_at: datetime | None = None
         self._wrote = False
         self._port = port
+        self._clock = clock
         self._on_capture: Callable[[bytes], None] | None = None
         self._read = port.read
         self._write = port.write
         self._frame_samples = samples_per_frame(port.sample_rate_hz)
         self._frame_bytes = self._frame_samples * _INT16.itemsize
         self._streams: list[weakref.ref[FrameStream]] = []
+        self._on_underrun: Callable[[int], None] | None = None
+        self._sent_seen = self._underruns_seen = 0
+        self._was_sending = False
+        self._taps: list[Callable[[bytes], None]] = []
+        self._on_close: list[Callable[[], None]] = []
         self._rest = np.empty(0, np.int16)
         self._room: deque[asyncio.Future[None]] = deque()
         self._ticks = 0
@@ -156,6 +191,9 @@ class CallAudio:
             else:
                 for start in range(0, len(samples), self._frame_samples):
                     self._push(samples[start : start + self._frame_samples])
+        for on_received in self._taps:
+            on_received(received)
+        self._follow_playout()
         if self._room:
             self._release_waiters()
         self._ticks += 1
@@ -165,6 +203,18 @@ class CallAudio:
     def record_to(self, on_capture: Callable[[bytes], None]) -> None:
         """Have `on_capture` called with blocks of (received, sent) sound: int16, interleaved stereo."""
         self._on_capture = on_capture
+
+    def watch(self, on_underrun: Callable[[int], None]) -> None:
+        """Have `on_underrun` called with the milliseconds of a gap in what was sent, once it is over."""
+        self._on_underrun = on_underrun
+
+    def listen(self, on_received: Callable[[bytes], None], on_close: Callable[[], None]) -> None:
+        """Have `on_received` called in every tick with what was received in it (int16), until `on_close` is."""
+        if self._open:
+            self._taps.append(on_received)
+            self._on_close.append(on_close)
+        else:
+            on_close()
 
     def frames(self) -> FrameStream:
         """Open a stream of received frames: int16, shape (samples,), read-only, 20 ms each.
@@ -209,17 +259,49 @@ class CallAudio:
 
         Raises AudioFileError for a file that cannot be read, CallEnded when the call ends before.
         """
+        return await self.play_blocks(_blocks(source, self.sample_rate_hz, loop=loop))
+
+    async def play_blocks(self, source: AsyncGenerator[npt.NDArray[np.int16], None]) -> Playback:
+        """Send sound that comes piece by piece, as `play` does; closes `source`."""
         generation = self._generation
-        start = self._port.counters().sent + self._port.queued()
-        async with aclosing(_blocks(source, self.sample_rate_hz, loop=loop)) as blocks:
+        start_ms = self.sent_ms + self.queued_ms
+        async with aclosing(source) as blocks:
             async for block in blocks:
                 if generation != self._generation:
                     break
                 await self.send(block)
         if generation == self._generation:
             await self.drained()
-        played = max(0, self._port.counters().sent - start)
-        return Playback(played_ms=played * FRAME_MS, interrupted=generation != self._generation)
+        return Playback(played_ms=max(0, self.sent_ms - start_ms), interrupted=generation != self._generation)
+
+    @property
+    def sent_ms(self) -> int:
+        """Milliseconds of queued sound that have left, in steps of 20: silence between does not count."""
+        return self._port.sent() * FRAME_MS
+
+    @property
+    def queued_ms(self) -> int:
+        """Milliseconds of whole frames that wait to be sent."""
+        return self._port.queued() * FRAME_MS
+
+    async def until_sent(self, position_ms: int) -> None:
+        """Wait until `sent_ms` has reached a position, or what was queued is dropped.
+
+        Raises CallEnded when the call ends before.
+        """
+        generation = self._generation
+        while self.sent_ms < position_ms and generation == self._generation:
+            if not self._open:
+                raise CallEnded("the call is over: not all was sent")
+            await self._wait_for_tick()
+
+    def pause(self) -> None:
+        """Fall silent from the next tick on, and keep what is queued."""
+        self._port.pause(True)
+
+    def resume(self) -> None:
+        """Go on with what was queued when the playback was paused."""
+        self._port.pause(False)
 
     def stop(self) -> int:
         """Stop all playback and drop what is queued, from the next tick on; returns milliseconds dropped."""
@@ -227,6 +309,7 @@ class CallAudio:
         self._rest = self._rest[:0]
         dropped = self._port.flush()
         self._port.finish()
+        self._port.pause(False)
         return dropped * FRAME_MS
 
     async def drained(self) -> None:
@@ -260,6 +343,9 @@ class CallAudio:
         for reference in self._streams:
             if (stream := reference()) is not None:
                 stream.end()
+        self._taps.clear()
+        while self._on_close:
+            self._on_close.pop()()
         self._release_waiters()
 
     def _push(self, frame: AudioFrame) -> None:
@@ -269,9 +355,20 @@ class CallAudio:
 
     def _note_first_audio(self, received: bytes) -> None:
         if self.first_heard_at is None and received.count(0) != len(received):
-            self.first_heard_at = datetime.now(UTC)
-        if self.first_sent_at is None and self._wrote and self._port.counters().sent:
-            self.first_sent_at = datetime.now(UTC)
+            self.first_heard_at = self._clock()
+        if self.first_sent_at is None and self._wrote and self._port.sent():
+            self.first_sent_at = self._clock()
+
+    def _follow_playout(self) -> None:
+        """Look for a gap where sending goes on after a pause: the port tells which pauses were none of ours."""
+        sent = self._port.sent()
+        sending = sent != self._sent_seen
+        if sending and not self._was_sending:
+            underruns = self._port.counters().underruns
+            if underruns > self._underruns_seen and self._on_underrun is not None:
+                self._on_underrun((underruns - self._underruns_seen) * FRAME_MS)
+            self._underruns_seen = underruns
+        self._sent_seen, self._was_sending = sent, sending
 
     def _capture(self, on_capture: Callable[[bytes], None]) -> None:
         captured = self._port.read_capture()

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from sip_agent.audio import CallAudio, FrameStream, Playback
-from sip_agent.errors import CallEnded, CallRejected, UserAgentError
+from media.frames import FRAME_MS
+from sip_agent.audio import BargeIn, CallAudio, FrameStream, Playback, utc_now
+from sip_agent.dialog import Dialog, Offer
+from sip_agent.digits import DTMF_DIGITS, Digits, DtmfMethod, InBandDtmf
+from sip_agent.errors import CallEnded, CallRejected, SpeechError, UserAgentError
 from sip_agent.events import (
     CallConfirmed,
     CallDisconnected,
@@ -22,11 +26,23 @@ from sip_agent.events import (
     Responded,
 )
 from sip_agent.headers import CorrelationIds
+from sip_agent.hearing import (
+    DigitHeard,
+    Ear,
+    HeardEvent,
+    Hearing,
+    SpeechEnded,
+    SpeechStarted,
+    Utterance,
+)
 from sip_agent.invite import Invite
 from sip_agent.record import CallRecord, milliseconds_between
+from sip_agent.speaking import SpeechServices, Spoken, giving_way
 from sip_agent.status import EndedBy, SipStatus
+from sip_agent.transcript import Transcript
 
-DTMF_DIGITS = frozenset("0123456789*#ABCD")
+STALLS_MAX = 1000
+"""Stalls that a record keeps: a call with more has said enough."""
 
 
 class ConversationHandler(Protocol):
@@ -38,66 +54,6 @@ class ConversationHandler(Protocol):
 
     async def handle(self, call: "Call") -> None:
         """Hold one conversation."""
-
-
-class Dialog(Protocol):
-    """What a call needs of the user agent. Coroutines raise CallEnded or UserAgentError."""
-
-    def listen(
-        self, listener: Callable[[CallEvent], None], on_audio: Callable[[CallAudio], None] | None = None
-    ) -> None:
-        """Report every event to `listener`, and to `on_audio` when sound opens; both on the event loop."""
-
-    async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
-        """Send a provisional response or the 200; with media, returns when sound can flow."""
-
-    async def terminate(
-        self,
-        ended_by: EndedBy,
-        status: int | None = None,
-        headers: Sequence[tuple[str, str]] = (),
-        reason: str = "",
-    ) -> None:
-        """End the call: BYE when it is confirmed, otherwise a final response (or CANCEL, if we called)."""
-
-    async def refer(self, uri: str) -> None:
-        """Ask the peer to call `uri` instead (REFER, RFC 3515)."""
-
-    async def send_dtmf(self, digits: str) -> None:
-        """Send digits as RFC 4733 events."""
-
-    @property
-    def audio(self) -> CallAudio | None:
-        """The sound of the call, once SDP was agreed."""
-
-
-class Offer(Protocol):
-    """An INVITE as it arrived, undecided: one of the two methods decides it, once."""
-
-    message: bytes
-    transport: str
-    source_host: str
-    source_port: int
-    received_at: datetime
-
-    async def reject(self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True) -> None:
-        """Refuse the call; a stateless response is not remembered for retransmissions (RFC 3261 §8.2.7)."""
-
-    async def accept(self) -> Dialog:
-        """Open the dialog; raises StackRefusal if the SIP stack has refused the INVITE itself."""
-
-
-class Transcript:
-    """What was said, as far as the handler knows; it goes into the record."""
-
-    def __init__(self, record: CallRecord) -> None:
-        self._record = record
-
-    def add(self, speaker: str, text: str) -> None:
-        """Note what `speaker` (`caller` or `agent`) said just now."""
-        if speaker not in {"caller", "agent"}:
-            raise ValueError(f"the speaker is 'caller' or 'agent', not {speaker!r}")
-        self._record.transcript.append({"speaker": speaker, "text": text, "at_ms": _elapsed_ms(self._record)})
 
 
 class Call:
@@ -117,6 +73,9 @@ class Call:
         ids: CorrelationIds,
         sample_rate_hz: int,
         options: Mapping[str, Any] | None = None,
+        hearing: Hearing | None = None,
+        speech: SpeechServices | None = None,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.invite = invite
@@ -124,14 +83,19 @@ class Call:
         self.options = dict(options or {})
         self.record = record
         self.sample_rate_hz = sample_rate_hz
-        self.transcript = Transcript(record)
+        self.transcript = Transcript(record, self.elapsed_ms)
         self.headers = invite.headers.extensions()
         self.log = structlog.get_logger().bind(call_uuid=record.call_uuid, run_id=ids.run_id)
         self.disconnected: asyncio.Future[CallDisconnected] = loop.create_future()
         self.statuses: list[int] = []
         self._dialog = dialog
-        self._digits: asyncio.Queue[str | None] = asyncio.Queue()
+        self._digits = Digits()
         self._on_hold = False
+        self._hearing = hearing
+        self._speech = speech
+        self._clock = clock
+        self._ear: Ear | None = None
+        self._digit_ear: Ear | None = None
 
     @property
     def call_uuid(self) -> str:
@@ -197,19 +161,96 @@ class Call:
         """Queue sound to send; waits while half a second is queued, so a handler cannot run ahead."""
         return self._audio("send").send(samples)
 
-    async def play(self, source: str | Path | npt.NDArray[np.int16], *, loop: bool = False) -> Playback:
-        """Play a sound file (any that soundfile reads, any rate) or samples; returns when it was sent."""
-        return await self._audio("play").play(source, loop=loop)
+    async def play(
+        self,
+        source: str | Path | npt.NDArray[np.int16],
+        *,
+        loop: bool = False,
+        barge_in: BargeIn = BargeIn.IGNORE,
+    ) -> Playback:
+        """Play a sound file (any that soundfile reads, any rate) or samples; returns when it was sent.
+
+        `barge_in` says what becomes of it when the caller speaks.
+        """
+        audio = self._audio("play")
+        with giving_way(audio, self._listen_for(barge_in), barge_in):
+            return await audio.play(source, loop=loop)
+
+    async def say(self, text: str, *, voice: str | None = None, barge_in: BargeIn = BargeIn.STOP) -> Playback:
+        """Say a text, sentence by sentence; returns when it was sent, or when the caller interrupted.
+
+        What was really heard of it is in the result and in the transcript. Raises SpeechError when it cannot
+        be synthesised, UserAgentError where nothing synthesises speech.
+        """
+        audio = self._audio("say")
+        if self._speech is None:
+            raise UserAgentError("say", "this call has no speech synthesis")
+        spoken = Spoken(text, voice=voice)
+        with giving_way(audio, self._listen_for(barge_in), barge_in):
+            try:
+                return await spoken.say(audio, self._speech, self.elapsed_ms)
+            finally:
+                if heard := spoken.heard(audio):
+                    self.transcript.add("agent", heard, at_ms=spoken.began_ms)
+
+    @property
+    def sent_ms(self) -> int:
+        """Milliseconds of queued sound that have really left so far, in steps of 20; silence does not count."""
+        return 0 if self._dialog.audio is None else self._dialog.audio.sent_ms
+
+    @property
+    def queued_ms(self) -> int:
+        """Milliseconds of sound that are queued and have not left yet."""
+        return 0 if self._dialog.audio is None else self._dialog.audio.queued_ms
+
+    async def until_sent(self, position_ms: int) -> None:
+        """Wait until `sent_ms` has reached `position_ms`, or what is queued is dropped.
+
+        Raises CallEnded when the call ends before.
+        """
+        await self._audio("until_sent").until_sent(position_ms)
+
+    def note_stall(self, cause: str, started_ms: int, ended_ms: int) -> None:
+        """Note a silence that was ours, from when to when after the answer, and why (like `slow_bot`)."""
+        if len(self.record.stalls) < STALLS_MAX:
+            self.record.stalls.append({"cause": cause, "started_ms": started_ms, "ended_ms": ended_ms})
 
     def stop_playback(self) -> int:
         """Fall silent from the next 20 ms on; returns the milliseconds of queued sound that were dropped."""
         return self._audio("stop_playback").stop()
 
+    def speech(self) -> AsyncIterator[SpeechStarted | SpeechEnded]:
+        """Iterate over the moments in which the caller starts and stops speaking, from now to the end of the call."""
+        events = self._open_ear("speech").events()
+        return (event async for event in events if isinstance(event, SpeechStarted | SpeechEnded))
+
+    def utterances(self, recognize: bool = True) -> AsyncIterator[Utterance]:
+        """Iterate over what the caller says, each utterance when it is over, from now to the end of the call.
+
+        With `recognize`, `text` says what was said, and so does the transcript; it is None where no recognizer is
+        set up (speech.recognizer), or where it failed.
+        """
+        events = self._open_ear("utterances").events()
+        utterances = (event async for event in events if isinstance(event, Utterance))
+        return self._recognized(utterances, self._speech) if recognize and self._speech is not None else utterances
+
+    async def _recognized(
+        self, utterances: AsyncIterator[Utterance], speech: SpeechServices
+    ) -> AsyncIterator[Utterance]:
+        async for utterance in utterances:
+            try:
+                text = await speech.recognize(utterance.samples, utterance.sample_rate_hz)
+            except SpeechError as error:
+                self.log.warning("call.not_recognized", error=str(error), at_ms=utterance.started_ms)
+                text = None
+            if text:
+                self.transcript.add("caller", text, at_ms=utterance.started_ms)
+            yield replace(utterance, text=text)
+
     async def dtmf(self) -> AsyncIterator[str]:
         """Iterate over the digits that the caller sends, each once, until the call ends."""
-        while (digit := await self._digits.get()) is not None:
+        while (digit := await self._digits.next()) is not None:
             yield digit
-        self._digits.put_nowait(None)
 
     async def gather(
         self,
@@ -227,40 +268,31 @@ class Call:
         while len(digits) < max_digits:
             try:
                 async with asyncio.timeout(digit_timeout_s if digits else timeout_s):
-                    digit = await self._digits.get()
+                    digit = await self._digits.next()
             except TimeoutError:
                 break
-            if digit is None:
-                self._digits.put_nowait(None)
-                break
-            if digit == terminator:
+            if digit is None or digit == terminator:
                 break
             digits += digit
         return digits
 
-    async def send_dtmf(self, digits: str) -> None:
-        """Send DTMF digits (0-9 * # A-D) as RFC 4733 events."""
+    async def send_dtmf(self, digits: str, method: str = DtmfMethod.RFC4733) -> None:
+        """Send DTMF digits (0-9 * # A-D) as RFC 4733 events, or with `info` by SIP INFO."""
         wrong = sorted(set(digits.upper()) - DTMF_DIGITS)
         if wrong:
             raise ValueError(f"DTMF digits are 0-9 * # A-D, not {''.join(wrong)!r}")
+        if method not in {DtmfMethod.RFC4733, DtmfMethod.INFO}:
+            raise ValueError(f"digits are sent by 'rfc4733' or 'info', not {method!r}")
         self._audio("send_dtmf")
-        await self._dialog.send_dtmf(digits.upper())
+        await self._dialog.send_dtmf(digits.upper(), method)
 
     def tool_call(self, name: str, arguments: Mapping[str, Any], result: Any = None) -> None:
         """Note in the transcript that the agent used a tool."""
-        self.record.transcript.append(
-            {
-                "speaker": "agent",
-                "tool": name,
-                "arguments": dict(arguments),
-                "result": result,
-                "at_ms": self.elapsed_ms(),
-            }
-        )
+        self.transcript.add_tool(name, arguments, result)
 
     def elapsed_ms(self) -> int:
         """Return the milliseconds since the answer (0 before it)."""
-        return _elapsed_ms(self.record)
+        return self._offset_ms(self._clock())
 
     async def drained(self) -> None:
         """Wait until what was queued has been sent."""
@@ -283,30 +315,71 @@ class Call:
                 record.setup_ms = milliseconds_between(record.invite_received_at, at)
                 self.log.info("call.confirmed", setup_ms=record.setup_ms)
             case MediaChanged():
-                record.codec = event.codec or record.codec
-                record.clock_rate_hz = event.clock_rate_hz or record.clock_rate_hz
-                record.srtp = event.srtp or record.srtp
-                self._on_hold = event.on_hold
-                self.log.info("call.media_changed", codec=event.codec, srtp=event.srtp, on_hold=event.on_hold)
+                self._note_media(event)
             case DtmfReceived():
                 self._note_digit(event)
             case FirstAudioReceived(at=at):
                 record.rx_first_audio_ms = milliseconds_between(record.answered_at or at, at)
             case CallDisconnected():
-                self._digits.put_nowait(None)
+                self._digits.end()
                 if not self.disconnected.done():
                     self.disconnected.set_result(event)
 
+    def _note_media(self, event: MediaChanged) -> None:
+        record, audio = self.record, self._dialog.audio
+        record.codec = event.codec or record.codec
+        record.clock_rate_hz = event.clock_rate_hz or record.clock_rate_hz
+        record.srtp = event.srtp or record.srtp
+        self._on_hold = event.on_hold
+        if audio is not None:
+            audio.watch(self._note_underrun)
+            self._listen_for_tones(audio, telephone_event=event.telephone_event)
+        self.log.info("call.media_changed", codec=event.codec, srtp=event.srtp, on_hold=event.on_hold)
+
     def _note_digit(self, event: DtmfReceived) -> None:
+        if not self._digits.note(event.digit, event.method, event.at):
+            return
         self.record.dtmf.append(
             {
                 "digit": event.digit,
-                "at_ms": milliseconds_between(self.record.answered_at, event.at) or 0,
+                "at_ms": self._offset_ms(event.at),
                 "method": event.method,
                 "duration_ms": event.duration_ms,
             }
         )
-        self._digits.put_nowait(event.digit)
+
+    def _note_underrun(self, gap_ms: int) -> None:
+        ended_ms = max(0, self.elapsed_ms() - FRAME_MS)  # the frame after the gap was sent in this tick
+        self.note_stall("underrun", max(0, ended_ms - gap_ms), ended_ms)
+
+    def _listen_for_tones(self, audio: CallAudio, *, telephone_event: bool) -> None:
+        """Listen for digits in the sound, where the peer has no other way to send them or we are told to."""
+        if self._hearing is None or self._digit_ear is not None:
+            return
+        wanted = self._hearing.in_band_dtmf
+        if wanted is InBandDtmf.ALWAYS or (wanted is InBandDtmf.AUTO and not telephone_event):
+            self._digit_ear = self._hearing.listen_for_digits(audio, self._offset_ms)
+            self._digit_ear.subscribe(self._on_tone)
+
+    def _on_tone(self, event: HeardEvent) -> None:
+        if isinstance(event, DigitHeard):
+            at = self._clock()
+            self._note_digit(DtmfReceived(at=at, digit=event.digit, method=DtmfMethod.IN_BAND, duration_ms=None))
+
+    def _listen_for(self, barge_in: BargeIn) -> Ear | None:
+        return None if barge_in is BargeIn.IGNORE else self._open_ear("barge_in")
+
+    def _open_ear(self, operation: str) -> Ear:
+        """Listen for speech from the first time that somebody asks to the end of the call."""
+        audio = self._audio(operation)
+        if self._hearing is None:
+            raise UserAgentError(operation, "nothing listens to this call")
+        if self._ear is None:
+            self._ear = self._hearing.listen_for_speech(audio, self._offset_ms)
+        return self._ear
+
+    def _offset_ms(self, at: datetime) -> int:
+        return milliseconds_between(self.record.answered_at, at) or 0
 
     def _require_unanswered(self, operation: str) -> None:
         if self.ended:
@@ -329,8 +402,18 @@ class Call:
         return audio
 
 
-def _elapsed_ms(record: CallRecord) -> int:
-    return milliseconds_between(record.answered_at, datetime.now(UTC)) or 0
-
-
-__all__ = ["Call", "CallEnded", "CallRejected", "ConversationHandler", "Dialog", "Offer", "Transcript"]
+__all__ = [
+    "BargeIn",
+    "Call",
+    "CallEnded",
+    "CallRejected",
+    "ConversationHandler",
+    "Dialog",
+    "DtmfMethod",
+    "Offer",
+    "Playback",
+    "SpeechEnded",
+    "SpeechStarted",
+    "Transcript",
+    "Utterance",
+]

@@ -16,17 +16,20 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from sip_agent.admission import AdmissionPolicy, FailureGuard, RefusalLedger, RefusalSummary
+from sip_agent.analyst import TurnAnalyst
 from sip_agent.audio import CallAudio
-from sip_agent.auth import Authenticated, DigestAuthenticator, RefusalReason
+from sip_agent.auth import Authenticated, BasicAuthenticator, DigestAuthenticator, RefusalReason
 from sip_agent.call import Call, Dialog, Offer
 from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import CallRejected, MessageError, SipAgentError, StackRefusal
 from sip_agent.events import CallEvent
 from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
-from sip_agent.invite import Invite, bracketed
+from sip_agent.hearing import Hearing
+from sip_agent.invite import WEBSOCKET, Invite, bracketed
 from sip_agent.record import CallRecord
 from sip_agent.recording import Recording, RecordingWriter
 from sip_agent.routes import Route, Routes
+from sip_agent.speaking import SpeechServices
 from sip_agent.status import EndedBy, Outcome, SipStatus
 from sip_agent.store import CallStore, StoreError
 
@@ -34,6 +37,9 @@ log = structlog.get_logger()
 
 CHALLENGE_EXPIRES = timedelta(seconds=32)
 """A challenge unanswered for 64*T1 (RFC 3261 §17.1.1.2) will not be answered: the INVITE was refused."""
+
+MEASURING_PATIENCE_S = 2.0
+"""How long the record of a call that is over waits for its turns and metrics before it is stored without."""
 
 CHALLENGES_MAX = 10_000
 """Challenged INVITEs that are remembered; beyond it the oldest counts as refused."""
@@ -53,6 +59,7 @@ class FlowParts:
 
     admission: AdmissionPolicy
     authenticator: DigestAuthenticator | None
+    websocket_authenticator: BasicAuthenticator | None = None
     failures: FailureGuard
     refusals: RefusalLedger
     profile: CorrelationProfile
@@ -61,9 +68,12 @@ class FlowParts:
     routes: Routes
     store: CallStore
     recordings: RecordingWriter | None
+    analyst: TurnAnalyst
     account_for: Callable[[str, str], str | None]
     sample_rate_hz: int
     max_duration_s: float
+    hearing: Hearing | None = None
+    speech: SpeechServices | None = None
     on_finished: Callable[[CallRecord], None] = lambda _record: None
     """Told of each INVITE that is over, also of those that only a summary records."""
 
@@ -136,6 +146,8 @@ class CallFlow:
             )
         except MessageError as error:
             raise CallRejected(SipStatus.BAD_REQUEST, str(error)) from error
+        if invite.transport == WEBSOCKET:
+            return invite  # a registrar calls by SIP, whatever else has its address
         return replace(invite, account=self._parts.account_for(invite.source_host, invite.user))
 
     def _identify(self, invite: Invite, record: CallRecord) -> CallRecord:
@@ -176,7 +188,8 @@ class CallFlow:
 
         A registrar that passes on calls for our account cannot know our users: it is known by its address.
         """
-        authenticator, failures = self._parts.authenticator, self._parts.failures
+        by_websocket, failures = invite.transport == WEBSOCKET, self._parts.failures
+        authenticator = self._parts.websocket_authenticator if by_websocket else self._parts.authenticator
         if authenticator is None or invite.account is not None:
             return None
         now = time.monotonic()
@@ -227,13 +240,15 @@ class CallFlow:
             ids=ids,
             sample_rate_hz=self._parts.sample_rate_hz,
             options=route.options,
+            hearing=self._parts.hearing,
+            speech=self._parts.speech,
         )
         recording: Recording | None = None
 
         def on_audio(audio: CallAudio) -> None:
             nonlocal recording
             if self._parts.recordings is not None:
-                recording = self._parts.recordings.open(record.call_uuid, datetime.now(UTC))
+                recording = self._parts.recordings.open(record.call_uuid, audio.opened_at)
                 audio.record_to(recording.write)
 
         def on_event(event: CallEvent) -> None:
@@ -257,7 +272,18 @@ class CallFlow:
             del self.active[record.call_uuid]
         await asyncio.gather(*writes)
         complete(record, call, dialog.audio, verdict)
+        # The call is over: whoever calls next does not wait until this one is measured.
+        self._admitted.discard(record.call_uuid)
+        await self._measure(record)
         await self._finish(record)
+
+    async def _measure(self, record: CallRecord) -> None:
+        """Have turns and metrics computed; a record that has to wait for them is stored as it is meanwhile."""
+        measuring = asyncio.create_task(self._parts.analyst.analyse(record))
+        await asyncio.wait({measuring}, timeout=MEASURING_PATIENCE_S)
+        if not measuring.done():
+            await self._store(record)
+        await measuring
 
     # The ends
 
@@ -325,11 +351,14 @@ class CallFlow:
         self._parts.on_finished(record)
 
     async def _keep(self, record: CallRecord) -> None:
+        await self._store(record)
+        log.info("call.ended", **{key: value for key, value in record.to_dict().items() if key != "run_id"})
+
+    async def _store(self, record: CallRecord) -> None:
         try:
             await self._parts.store.finish(record)
         except StoreError as error:
             log.warning("call.record_delayed", error=str(error), kept=error.kept)
-        log.info("call.ended", **{key: value for key, value in record.to_dict().items() if key != "run_id"})
 
 
 def _new_record(offer: Offer) -> CallRecord:

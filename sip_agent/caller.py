@@ -2,23 +2,28 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from media.frames import samples_per_frame
 from media.tones import ToneGenerator
+from sip_agent.analyst import TurnAnalyst
 from sip_agent.audio import CallAudio
-from sip_agent.call import Call
+from sip_agent.call import BargeIn, Call, Dialog
 from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import UserAgentError
 from sip_agent.headers import PROFILES, Headers, correlate
+from sip_agent.hearing import Hearing
 from sip_agent.invite import Invite, SipUri
 from sip_agent.record import CallRecord
 from sip_agent.recording import Recording, RecordingWriter
+from sip_agent.script import LoadedScript, ScriptRun
+from sip_agent.speaking import SpeechServices
 from sip_agent.status import Direction
 from sip_agent.ua.endpoint import Caller, Endpoint
 
@@ -34,11 +39,13 @@ class CallRequest:
     caller: Caller = field(default_factory=Caller)
     headers: Sequence[tuple[str, str]] = ()
     play: Path | None = None
+    say: str = ""
     tone_hz: float | None = None
     dtmf: str = ""
     duration_s: float | None = None
     ring_timeout_s: float = 60.0
     record: Path | None = None
+    script: LoadedScript | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +70,16 @@ class CallerHandler:
                 await call.answer()
         except TimeoutError as error:
             raise UserAgentError("call", f"not answered within {request.ring_timeout_s:g} s") from error
+        if request.script is not None:
+            await ScriptRun(request.script, call).run()
+        else:
+            await self._follow_request(call)
+
+    async def _follow_request(self, call: Call) -> None:
+        request = self._request
         speech = asyncio.create_task(self._speak(call))
         try:
-            if request.duration_s is None and (request.play or request.dtmf) and not request.tone_hz:
+            if request.duration_s is None and (request.play or request.say or request.dtmf) and not request.tone_hz:
                 either: set[asyncio.Future[Any]] = {speech, call.disconnected}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             else:
@@ -86,14 +100,21 @@ class CallerHandler:
             await asyncio.sleep(DTMF_PAUSE_S * len(request.dtmf))
         if request.play is not None:
             await call.play(request.play)
-        elif request.tone_hz is not None:
+        if request.say:
+            await call.say(request.say, barge_in=BargeIn.IGNORE)
+        if request.tone_hz is not None:
             tone = ToneGenerator(request.tone_hz, call.sample_rate_hz)
             while True:
                 await call.send(tone.next(samples_per_frame(call.sample_rate_hz)))
 
 
-async def place_call(endpoint: Endpoint, request: CallRequest) -> CallResult:
-    """Place one call and see it through; raises MessageError or UserAgentError if the URI is not usable."""
+async def place_call(
+    endpoint: Endpoint, request: CallRequest, speech: SpeechServices | None = None, hearing: Hearing | None = None
+) -> CallResult:
+    """Place one call and see it through; raises MessageError or UserAgentError if the URI is not usable.
+
+    `speech` says what the request has to say; a script also needs `hearing`.
+    """
     invite = _invite(request)
     ids = correlate(invite.headers, PROFILES["cekura"])
     record = CallRecord(
@@ -110,27 +131,50 @@ async def place_call(endpoint: Endpoint, request: CallRequest) -> CallResult:
         handler="call",
         invite_received_at=invite.received_at,
     )
-    recordings: RecordingWriter | None = None
+    with TemporaryDirectory(prefix="sip-agent-") as folder:
+        # Recorded also when nobody asks for it: turns and metrics are measured there.
+        path = request.record or Path(folder) / "call.wav"
+        recordings = RecordingWriter(path.parent, endpoint.sample_rate_hz)
+        try:
+            dialog = await endpoint.place_call(request.uri, request.caller, request.headers)
+            call = Call(
+                invite=invite,
+                dialog=dialog,
+                record=record,
+                ids=ids,
+                sample_rate_hz=endpoint.sample_rate_hz,
+                hearing=hearing,
+                speech=speech,
+            )
+            await _converse(request, call, dialog, partial(recordings.open_file, path))
+        finally:
+            await recordings.stop()
+    if request.record is None:
+        record.recording = None
+    record.call_id = dialog.call_id
+    return CallResult(record=record, statuses=tuple(call.statuses))
+
+
+async def _converse(
+    request: CallRequest, call: Call, dialog: Dialog, open_recording: Callable[[datetime], Recording]
+) -> None:
+    """Hold the conversation, recorded, and complete and measure its record."""
     recording: Recording | None = None
-    if request.record is not None:
-        recordings = RecordingWriter(request.record.parent, endpoint.sample_rate_hz)
-        recording = recordings.open_file(request.record)
 
     def on_audio(audio: CallAudio) -> None:
-        if recording is not None:
-            audio.record_to(recording.write)
+        nonlocal recording
+        recording = open_recording(audio.opened_at)
+        audio.record_to(recording.write)
 
-    dialog = await endpoint.place_call(request.uri, request.caller, request.headers)
-    call = Call(invite=invite, dialog=dialog, record=record, ids=ids, sample_rate_hz=endpoint.sample_rate_hz)
     dialog.listen(call.note, on_audio)
     duration = request.duration_s if request.duration_s is not None else 86_400
     verdict = await hold_conversation(partial(CallerHandler, request), call, dialog, max_duration_s=duration + 10)
-    if recording is not None and recordings is not None:
-        record.recording = await recording.close()
-        await recordings.stop()
-    complete(record, call, dialog.audio, verdict)
-    record.call_id = dialog.call_id
-    return CallResult(record=record, statuses=tuple(call.statuses))
+    if recording is not None:
+        call.record.recording = await recording.close()
+    complete(call.record, call, dialog.audio, verdict)
+    analyst = TurnAnalyst()
+    await analyst.analyse(call.record)
+    await analyst.stop()
 
 
 def _invite(request: CallRequest) -> Invite:

@@ -47,5 +47,9 @@ class SettingsError(SipAgentError):
     """A setting is wrong; the message names the key, what was found, and what to write instead."""
 
 
+class SpeechError(SipAgentError):
+    """Speech could not be made or recognised; the message says by what, why, and what to do."""
+
+
 class MessageError(SipAgentError, ValueError):
     """A SIP message, or a part of it, that cannot be understood."""

@@ -26,7 +26,8 @@ class CallConfirmed:
 class MediaChanged:
     """SDP was agreed: which codec flows, under which protection, and whether the peer holds the call.
 
-    `srtp` is the crypto suite (RFC 4568 §6.2) or None; `clock_rate_hz` is the codec's sample rate.
+    `srtp` is the crypto suite (RFC 4568 §6.2) or None; `clock_rate_hz` is the codec's sample rate;
+    `telephone_event` says whether the peer can send digits as events (RFC 4733).
     """
 
     at: datetime
@@ -34,11 +35,12 @@ class MediaChanged:
     clock_rate_hz: int | None
     srtp: str | None
     on_hold: bool
+    telephone_event: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DtmfReceived:
-    """One DTMF digit, by RFC 4733 event or SIP INFO."""
+    """One DTMF digit, by RFC 4733 event, SIP INFO or as tones."""
 
     at: datetime
     digit: str

@@ -17,6 +17,10 @@ _CSEQ = re.compile(r"([0-9]{1,10})[ \t]+(\S+)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
 
 
+WEBSOCKET = "WS"
+"""The transport of a call that came by WebSocket instead of SIP; SIP over WebSocket (RFC 7118) is not spoken."""
+
+
 def bracketed(host: str) -> str:
     """Return a host as URIs and addresses with a port write it: IPv6 in brackets (RFC 3261 §25.1)."""
     plain = host.strip("[]")

@@ -98,6 +98,8 @@ class CallRecord:
     turns: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     transcript: list[dict[str, Any]] = field(default_factory=list)
+    stalls: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
     recording: dict[str, Any] | None = None
     error: str | None = None
 

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from media.wav import StereoRecorder
+from sip_agent.record import format_timestamp
 
 log = structlog.get_logger()
 
@@ -30,9 +31,10 @@ TOO_SLOW = "the disk is too slow: the recording ends early"
 class Recording:
     """The recording of one call; all methods are for the event loop."""
 
-    def __init__(self, writer: "RecordingWriter", path: Path, sample_rate_hz: int) -> None:
+    def __init__(self, writer: "RecordingWriter", path: Path, sample_rate_hz: int, started_at: datetime) -> None:
         self._writer = writer
         self._path = path
+        self._started_at = started_at
         self._sample_rate_hz = sample_rate_hz
         self._recorder: StereoRecorder | None = None
         self._error: str | None = None
@@ -89,6 +91,7 @@ class Recording:
             "path": str(self._path),
             "state": "failed" if error else "ok",
             "error": error,
+            "started_at": format_timestamp(self._started_at),
             "duration_ms": duration_ms,
             "sample_rate_hz": self._sample_rate_hz,
             "channels": ["caller", "agent"],
@@ -114,12 +117,12 @@ class RecordingWriter:
         self._thread.start()
 
     def open(self, call_uuid: str, started_at: datetime) -> Recording:
-        """Begin a recording; its file is made with its first block, in a folder per day."""
-        return self.open_file(self._directory / started_at.strftime("%Y-%m-%d") / f"{call_uuid}.wav")
+        """Begin the recording of sound that opened at `started_at`, in a folder per day; its first block makes it."""
+        return self.open_file(self._directory / started_at.strftime("%Y-%m-%d") / f"{call_uuid}.wav", started_at)
 
-    def open_file(self, path: Path) -> Recording:
+    def open_file(self, path: Path, started_at: datetime) -> Recording:
         """Begin a recording in a file of one's own choice."""
-        return Recording(self, path, self._sample_rate_hz)
+        return Recording(self, path, self._sample_rate_hz, started_at)
 
     def submit(self, job: Callable[[], None], size: int) -> bool:
         """Have `job` run on the writing thread, unless it has stopped or too many bytes wait already.

@@ -12,29 +12,43 @@
         assert "answered" == caller.record.outcome
 
 The `Call`, its sound and what runs the handler are the real ones; the user agent and the engine are not. The
-media clock is the test's: it ticks while the caller hears or speaks, ten seconds of it in some milliseconds.
-asyncio's own clock stays real, so give a handler short time-outs; `until…` waits for what takes its time.
+media clock is the test's: it ticks while the caller hears or speaks, ten seconds of it in some milliseconds, and
+all times of the call and its record are its. asyncio's own clock stays real, so give a handler short time-outs;
+`until…` waits for what takes its time.
+
+What the caller says is heard by its level: any sound well above silence is speech, so that a tone of known length
+is an utterance of known length. A `FakeSpeech` says texts as tones and recognises what the test has scripted:
+
+    async with FakeCall(BookingHandler(), speech=FakeSpeech(recognized=["a table for two"])) as caller:
+        await caller.until(lambda: "For how many?" in caller.said)
+        await caller.speak(speech_like(800))
 """
 
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from media.frames import AudioFrame, Samples, samples_per_frame, silence, split_frames
+from media.endpointing import Endpointing
+from media.frames import FRAME_MS, AudioFrame, Samples, samples_per_frame, silence, split_frames
+from media.tones import ToneGenerator
+from media.vad import LevelDetector, VoiceDetector
 from sip_agent.audio import QUEUE_FRAMES_MAX, CallAudio, PortCounters
 from sip_agent.call import Call, ConversationHandler
 from sip_agent.conversation import Verdict, complete, hold_conversation
-from sip_agent.errors import CallEnded, UserAgentError
+from sip_agent.digits import InBandDtmf
+from sip_agent.errors import CallEnded, SpeechError, UserAgentError
 from sip_agent.events import CallConfirmed, CallDisconnected, CallEvent, DtmfReceived, MediaChanged, Responded
 from sip_agent.headers import PROFILES, Headers, correlate
+from sip_agent.hearing import Hearing
 from sip_agent.invite import Invite
 from sip_agent.record import CallRecord
+from sip_agent.speaking import SpeechServices
 from sip_agent.status import EndedBy, SipStatus
 
 SETTLE_TURNS = 10
@@ -50,24 +64,75 @@ LATE_FRAMES = 3
 """A received frame that waited for more than 60 ms was taken late."""
 
 
+SPEECH_HZ = 300.0
+
+CHARACTER_MS = 50
+"""How long `FakeSpeech` takes for each character of a text."""
+
+
+def speech_like(duration_ms: float, sample_rate_hz: int = 16_000) -> Samples:
+    """Return a tone that the `Hearing` of a `FakeCall` takes for speech, shape `(samples,)`, int16."""
+    return ToneGenerator(SPEECH_HZ, sample_rate_hz).next(round(duration_ms * sample_rate_hz / 1000))
+
+
+class FakeSpeech:
+    """Speech services without speech: a text is a tone of 50 ms a character, what is recognised is scripted.
+
+    Each utterance is recognised as the next of `recognized` (or fails with it), then as None. `synthesized` has
+    the texts that were asked for and `heard` the samples to be recognised; the texts in `refuse` fail.
+    """
+
+    def __init__(self, recognized: Sequence[str | SpeechError | None] = (), *, refuse: Collection[str] = ()) -> None:
+        self.synthesized: list[str] = []
+        self.heard: list[Samples] = []
+        self._recognized = deque(recognized)
+        self._refuse = refuse
+
+    async def synthesize(self, text: str, *, voice: str | None, sample_rate_hz: int) -> AsyncGenerator[Samples, None]:
+        """See `SpeechServices`."""
+        del voice
+        if text in self._refuse:
+            raise SpeechError("refused by the test")
+        self.synthesized.append(text)
+        for _ in text:
+            yield speech_like(CHARACTER_MS, sample_rate_hz)
+
+    async def recognize(self, samples: Samples, sample_rate_hz: int) -> str | None:
+        """See `SpeechServices`."""
+        del sample_rate_hz
+        self.heard.append(samples)
+        text = self._recognized.popleft() if self._recognized else None
+        if isinstance(text, SpeechError):
+            raise text
+        return text
+
+
+GAP_LIMIT_FRAMES = 10
+"""A silence of up to 200 ms in the middle of a stretch of sound is an underrun."""
+
+
 class FakePort:
     """An `AudioPort` whose media clock is the test's; `finished` says whether a stretch of sound is complete."""
 
     def __init__(self, sample_rate_hz: int = 16_000) -> None:
         self.sample_rate_hz = sample_rate_hz
-        self.finished = False
+        self.ticks = 0
+        self.finished = self.paused = False
         self._frame_samples = samples_per_frame(sample_rate_hz)
         self._received: deque[AudioFrame] = deque(maxlen=RECEIVED_FRAMES)
         self._to_send: deque[AudioFrame] = deque()
         self._capture: deque[AudioFrame] = deque()
-        self._sent = self._late = self._overruns = 0
+        self._sent = self._late = self._overruns = self._underruns = self._gap = 0
 
     def tick(self, said: AudioFrame | None = None) -> AudioFrame:
         """Let 20 ms pass: take what the caller says and return what it hears."""
         quiet = np.zeros(self._frame_samples, np.int16)
         said = quiet if said is None else said
-        self._sent += bool(self._to_send)
-        heard = self._to_send.popleft() if self._to_send else quiet
+        self.ticks += 1
+        speaking = bool(self._to_send) and not self.paused
+        self._sent += speaking
+        self._follow(speaking)
+        heard = self._to_send.popleft() if speaking else quiet
         self._overruns += len(self._received) == RECEIVED_FRAMES
         self._received.append(said)
         self._capture.append(np.column_stack((said, heard)))
@@ -96,9 +161,17 @@ class FakePort:
         self._to_send.clear()
         return dropped
 
+    def sent(self) -> int:
+        """See `AudioPort`."""
+        return self._sent
+
     def finish(self) -> None:
         """See `AudioPort`."""
         self.finished = True
+
+    def pause(self, on: bool, /) -> None:
+        """See `AudioPort`."""
+        self.paused = on
 
     def read_capture(self) -> bytes:
         """See `AudioPort`."""
@@ -106,19 +179,32 @@ class FakePort:
 
     def counters(self) -> PortCounters:
         """See `AudioPort`."""
-        return PortCounters(sent=self._sent, late=self._late, overruns=self._overruns)
+        return PortCounters(sent=self._sent, late=self._late, underruns=self._underruns, overruns=self._overruns)
+
+    def _follow(self, speaking: bool) -> None:
+        """Count a gap in a stretch of sound when the stretch goes on; a long one was a pause."""
+        if speaking:
+            self._underruns += self._gap
+            self._gap = 0
+        elif self._sent and not self.finished and not self.paused:
+            self._gap += 1
+            if self._gap > GAP_LIMIT_FRAMES:
+                self.finished, self._gap = True, 0
 
 
 class FakeDialog:
     """The far end of a call: the `Dialog` that a `Call` holds, and all that the caller does with it.
 
     `statuses` are the responses that the caller got and `response_headers` the extra fields of the last one;
-    `transfers` are the URIs that it was asked to call, `digits` is what the agent sent by DTMF. Operations
-    named in `refuse` (answer, hangup, transfer, send_dtmf) raise UserAgentError.
+    `transfers` are the URIs that it was asked to call, `digits` is what the agent sent by DTMF and `dtmf_methods`
+    how. Operations named in `refuse` (answer, hangup, transfer, send_dtmf) raise UserAgentError.
     """
 
-    def __init__(self, *, sample_rate_hz: int = 16_000, refuse: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, sample_rate_hz: int = 16_000, refuse: Collection[str] = (), telephone_event: bool = True
+    ) -> None:
         self.port = FakePort(sample_rate_hz)
+        self.telephone_event = telephone_event
         self.audio: CallAudio | None = None
         self.refuse = set(refuse)
         self.answered = self.ended = False
@@ -126,11 +212,18 @@ class FakeDialog:
         self.response_headers: tuple[tuple[str, str], ...] = ()
         self.transfers: list[str] = []
         self.digits = ""
+        self.dtmf_methods: list[str] = []
+        self._began_at = datetime.now(UTC)
         self._heard: list[AudioFrame] = [np.empty(0, np.int16)]
         self._early_events: list[CallEvent] = []
         self._listener: Callable[[CallEvent], None] = self._early_events.append
         self._on_audio: Callable[[CallAudio], None] | None = None
-        asyncio.get_running_loop().set_default_executor(_Workers())
+        self._workers = _Workers()
+        asyncio.get_running_loop().set_default_executor(self._workers)
+
+    def now(self) -> datetime:
+        """Return the time of the call, which goes on with its sound."""
+        return self._began_at + timedelta(milliseconds=self.port.ticks * FRAME_MS)
 
     @property
     def heard(self) -> Samples:
@@ -157,7 +250,7 @@ class FakeDialog:
         self._respond(status, headers)
         if status == SipStatus.OK:
             self.answered = True
-            self._listener(CallConfirmed(at=datetime.now(UTC)))
+            self._listener(CallConfirmed(at=self.now()))
 
     async def terminate(
         self, ended_by: EndedBy, status: int | None = None, headers: Sequence[tuple[str, str]] = (), reason: str = ""
@@ -175,10 +268,11 @@ class FakeDialog:
         await self._consider("transfer")
         self.transfers.append(uri)
 
-    async def send_dtmf(self, digits: str) -> None:
+    async def send_dtmf(self, digits: str, method: str = "rfc4733") -> None:
         """See `Dialog`."""
         await self._consider("send_dtmf")
         self.digits += digits
+        self.dtmf_methods.append(method)
 
     # What a test does as the caller
 
@@ -218,15 +312,23 @@ class FakeDialog:
         """Let the clock tick until the agent hangs up."""
         await self.until(lambda: self.ended, "the end of the call")
 
-    def press(self, digits: str) -> None:
-        """Send DTMF digits."""
+    def press(self, digits: str, *, method: str = "rfc4733") -> None:
+        """Send DTMF digits, as RFC 4733 events or by `info`; to send tones, `speak` them."""
         for digit in digits:
-            self._listener(DtmfReceived(at=datetime.now(UTC), digit=digit, method="rfc4733", duration_ms=100))
+            self._listener(DtmfReceived(at=self.now(), digit=digit, method=method, duration_ms=100))
 
     def hold(self, *, on_hold: bool = True) -> None:
         """Put the agent on hold, or resume."""
-        at = datetime.now(UTC)
-        self._listener(MediaChanged(at=at, codec="PCMU", clock_rate_hz=8000, srtp=None, on_hold=on_hold))
+        self._listener(
+            MediaChanged(
+                at=self.now(),
+                codec="PCMU",
+                clock_rate_hz=8000,
+                srtp=None,
+                on_hold=on_hold,
+                telephone_event=self.telephone_event,
+            )
+        )
 
     def hang_up(self, *, q850_cause: int | None = None) -> None:
         """End the call: BYE, or CANCEL before the answer."""
@@ -246,11 +348,11 @@ class FakeDialog:
     def _respond(self, status: int, headers: Sequence[tuple[str, str]] = ()) -> None:
         self.statuses.append(int(status))
         self.response_headers = tuple(headers)
-        self._listener(Responded(at=datetime.now(UTC), status=int(status)))
+        self._listener(Responded(at=self.now(), status=int(status)))
 
     def _open_audio(self) -> None:
         if self.audio is None:
-            self.audio = CallAudio(self.port)
+            self.audio = CallAudio(self.port, self.now)
             if self._on_audio is not None:
                 self._on_audio(self.audio)
             self.hold(on_hold=False)
@@ -259,7 +361,7 @@ class FakeDialog:
         self.ended = True
         if self.audio is not None:
             self.audio.close()
-        at, status = datetime.now(UTC), self.statuses[-1]
+        at, status = self.now(), self.statuses[-1]
         self._listener(
             CallDisconnected(
                 at=at, ended_by=ended_by, sip_status=status, reason=reason, q850_cause=q850_cause, rtp=None
@@ -270,8 +372,9 @@ class FakeDialog:
 class FakeCall(FakeDialog):
     """A call with a handler at the other end; leaving the block hangs up and completes `record`.
 
-    `headers` go into the INVITE for `user`, `options` are those of the route. Without a handler the test
-    itself holds `call`.
+    `headers` go into the INVITE for `user`, `options` are those of the route. `speech` says and recognises texts;
+    `detector` and `endpointing` say when speech starts and ends. A caller without `telephone_event` sends digits
+    as tones. Without a handler the test itself holds `call`.
     """
 
     def __init__(
@@ -284,8 +387,13 @@ class FakeCall(FakeDialog):
         sample_rate_hz: int = 16_000,
         max_duration_s: float = 1800,
         refuse: Collection[str] = (),
+        speech: SpeechServices | None = None,
+        detector: VoiceDetector | None = None,
+        endpointing: Endpointing | None = None,
+        telephone_event: bool = True,
+        in_band_dtmf: InBandDtmf = InBandDtmf.AUTO,
     ) -> None:
-        super().__init__(sample_rate_hz=sample_rate_hz, refuse=refuse)
+        super().__init__(sample_rate_hz=sample_rate_hz, refuse=refuse, telephone_event=telephone_event)
         invite = Invite(
             call_id=f"{uuid.uuid4()}@example.com",
             from_uri="sip:caller@example.com",
@@ -297,16 +405,35 @@ class FakeCall(FakeDialog):
             source_host="192.0.2.1",
             source_port=5060,
             headers=Headers.from_pairs((headers or {}).items()),
-            received_at=datetime.now(UTC),
+            received_at=self.now(),
         )
         ids = correlate(invite.headers, PROFILES["cekura"])
         self.record = CallRecord(call_uuid=str(uuid.uuid4()), run_id=ids.run_id, invite_received_at=invite.received_at)
         self.call = Call(
-            invite=invite, dialog=self, record=self.record, ids=ids, sample_rate_hz=sample_rate_hz, options=options
+            invite=invite,
+            dialog=self,
+            record=self.record,
+            ids=ids,
+            sample_rate_hz=sample_rate_hz,
+            options=options,
+            hearing=Hearing(
+                detector or LevelDetector(),
+                endpointing,
+                in_band_dtmf=in_band_dtmf,
+                executor=self._workers,
+                clock=self.now,
+            ),
+            speech=FakeSpeech() if speech is None else speech,
+            clock=self.now,
         )
         self._handler = handler
         self._max_duration_s = max_duration_s
         self._conversation: asyncio.Task[Verdict] | None = None
+
+    @property
+    def said(self) -> list[str]:
+        """What the agent has said so far, as far as the caller heard it."""
+        return [entry["text"] for entry in self.record.transcript if entry["speaker"] == "agent" and "text" in entry]
 
     async def __aenter__(self) -> Self:
         self.listen(self.call.note)

@@ -1,5 +1,6 @@
 """Digest authentication: who gets in, who does not, and what each is told."""
 
+import base64
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sip_agent.auth import (
     Authenticated,
     AuthResult,
+    BasicAuthenticator,
     Credentials,
     DigestAlgorithm,
     DigestAuthenticator,
@@ -561,3 +563,46 @@ class TestNonce:
             assert verify(judge, answer(nonce_from(judge, now=now)), now=now) == ACCEPTED
 
         assert len(judge._used_nonces._counts) == len(judge._used_nonces._by_age) == 1
+
+
+def basic(*headers: str) -> AuthResult:
+    """Return the verdict on Basic credentials."""
+    authenticator = BasicAuthenticator(realm="sip-agent", users={"alice": "s3cret:x", "zoë": "ü"})
+    return authenticator.verify(headers, method="INVITE", request_uri="sip:a@b", now=0.0)
+
+
+def encoded(credentials: str) -> str:
+    """Return credentials as a header has them."""
+    return base64.b64encode(credentials.encode()).decode()
+
+
+@pytest.mark.parametrize("user", ["alice:s3cret:x", "zoë:ü"])
+@pytest.mark.parametrize("scheme", ["Basic", "basic"])
+def test_basic_admits_who_has_the_password(scheme: str, user: str) -> None:
+    """The first colon divides; both parts are UTF-8 (RFC 7617)."""
+    assert Authenticated(user=user.partition(":")[0]) == basic(f"{scheme} {encoded(user)}")
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ((), RefusalReason.NO_CREDENTIALS),
+        (("Basic",), RefusalReason.MALFORMED),
+        (("Basic %%%",), RefusalReason.MALFORMED),
+        (("Basic /w==",), RefusalReason.MALFORMED),
+        ((f"Basic {encoded('alice')}",), RefusalReason.MALFORMED),
+        ((f"Digest {encoded('alice:s3cret:x')}",), RefusalReason.MALFORMED),
+        ((f"Basic {encoded('alice:wrong')}",), RefusalReason.WRONG_CREDENTIALS),
+        ((f"Basic {encoded('alice:')}",), RefusalReason.WRONG_CREDENTIALS),
+        ((f"Basic {encoded('bob:s3cret:x')}",), RefusalReason.WRONG_CREDENTIALS),
+    ],
+)
+def test_basic_refuses_the_rest(headers: tuple[str, ...], reason: RefusalReason) -> None:
+    """Each with its reason."""
+    assert Refused(reason=reason) == basic(*headers)
+
+
+def test_basic_is_asked_for_by_realm() -> None:
+    """With the character set that the verdict expects."""
+    authenticator = BasicAuthenticator(realm="sip-agent", users={})
+    assert (("WWW-Authenticate", 'Basic realm="sip-agent", charset="UTF-8"'),) == authenticator.challenge(0.0)

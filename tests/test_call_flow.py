@@ -14,14 +14,17 @@ import soundfile
 from structlog.contextvars import clear_contextvars
 from structlog.testing import capture_logs
 
+from media.tones import tone
 from sip_agent import call_flow
 from sip_agent.admission import AddressAllowList, AdmissionPolicy, FailureGuard, RefusalLedger
+from sip_agent.analyst import NOT_RECORDED, NOT_YET, TurnAnalyst
 from sip_agent.auth import DigestAlgorithm, DigestAuthenticator, digest_response
 from sip_agent.call import Call, ConversationHandler
 from sip_agent.call_flow import CHALLENGE_EXPIRES, CallFlow, FlowParts
 from sip_agent.config import RouteMatch, RouteSettings
 from sip_agent.errors import CallRejected, StackRefusal, UserAgentError
 from sip_agent.headers import PROFILES, SecretHeaders
+from sip_agent.record import CallRecord
 from sip_agent.recording import RecordingWriter
 from sip_agent.routes import Route, Routes
 from sip_agent.status import EndedBy
@@ -120,6 +123,7 @@ class Agent:
         self.folder = folder
         self.store = CallStore.open("sqlite:///calls.db", base_dir=folder)
         self.recordings: RecordingWriter | None = None
+        self.analyst = TurnAnalyst()
         self.flow = self.build()
 
     def build(self, **parts: Any) -> CallFlow:
@@ -135,6 +139,7 @@ class Agent:
             "routes": self.routes(["echo"]),
             "store": self.store,
             "recordings": self.recordings,
+            "analyst": self.analyst,
             "account_for": lambda *_: None,
             "sample_rate_hz": 16_000,
             "max_duration_s": 60.0,
@@ -203,6 +208,7 @@ async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
     agent = Agent(tmp_path)
     yield agent
     await agent.flow.close()
+    await agent.analyst.stop()
     await agent.store.close()
     clear_contextvars()
 
@@ -289,6 +295,68 @@ class TestAnswered:
 
         assert ("answered", "failed") == (record["outcome"], record["recording"]["state"])
         assert "recordings" in record["recording"]["error"]
+
+    async def test_turns_and_metrics(self, agent: Agent, tmp_path: Path) -> None:
+        """What was measured of the recording is in the stored record, and in the line of the log."""
+        agent.recordings = RecordingWriter(tmp_path / "recordings", 16_000)
+        agent.build()
+        offer = Caller().invite()
+        with capture_logs() as logs:
+            task = asyncio.create_task(agent.flow.serve_call(offer))
+            await offer.dialog.until_answered()
+            await offer.dialog.hear(500)
+            await offer.dialog.speak(tone(440, 1000, 16_000))
+            await offer.dialog.hear(500)
+            offer.dialog.hang_up()
+            await task
+        await agent.recordings.stop()
+        [record] = agent.records()
+        [ended] = [entry for entry in logs if entry["event"] == "call.ended"]
+
+        assert ["caller", "agent"] == [turn["speaker"] for turn in record["turns"]]
+        assert 500 == pytest.approx(record["turns"][0]["started_ms"], abs=40)
+        assert {"by_caller": 0, "by_agent": 1} == record["metrics"]["interruptions"]
+        assert (record["turns"], record["metrics"]) == (ended["turns"], ended["metrics"])
+
+    async def test_not_recorded(self, agent: Agent) -> None:
+        """Without a recording the record says why it has no metrics."""
+        await agent.talk(Caller().invite())
+
+        assert [{"error": NOT_RECORDED}] == [record["metrics"] for record in agent.records()]
+
+    async def test_measured_late(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A record that waits long is stored without metrics, keeps no place, and is completed when they are there."""
+        go_on, stored = asyncio.Event(), asyncio.Event()
+        finish = agent.store.finish
+
+        async def finish_and_tell(record: CallRecord) -> None:
+            await finish(record)
+            stored.set()
+
+        class Busy(TurnAnalyst):
+            async def analyse(self, record: CallRecord) -> None:
+                record.metrics = {"error": NOT_YET}
+                await go_on.wait()
+                record.metrics = {"talk_ratio": 1.0}
+
+        monkeypatch.setattr(call_flow, "MEASURING_PATIENCE_S", 0.01)
+        monkeypatch.setattr(agent.store, "finish", finish_and_tell)
+        finished: list[CallRecord] = []
+        agent.build(analyst=Busy(), admission=agent.admission(max_calls=1), on_finished=finished.append)
+        waiting = asyncio.create_task(agent.talk(Caller().invite()))
+        await stored.wait()
+        [meanwhile] = agent.records()
+        unfinished = list(finished)
+        next_call = Caller().invite()
+        serving = asyncio.create_task(agent.flow.serve_call(next_call))
+        await next_call.dialog.until_answered()
+        next_call.dialog.hang_up()
+        go_on.set()
+        await asyncio.gather(waiting, serving)
+
+        assert ("answered", {"error": NOT_YET}) == (meanwhile["outcome"], meanwhile["metrics"])
+        assert [] == unfinished
+        assert [{"talk_ratio": 1.0}] * 2 == [record["metrics"] for record in agent.records()]
 
     async def test_early_media(self, agent: Agent) -> None:
         """Sound before the answer counts as sound at once: no delay is negative."""

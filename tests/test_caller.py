@@ -36,6 +36,15 @@ async def test_plays_and_hangs_up(tmp_path: Path) -> None:
     assert (Outcome.ANSWERED, EndedBy.AGENT, None) == (peer.record.outcome, peer.record.ended_by, peer.record.error)
 
 
+async def test_says_and_hangs_up() -> None:
+    """With a text to say it hangs up when it has said all of it."""
+    async with FakeCall(CallerHandler(CallRequest(uri=URI, say="Good evening."))) as peer:
+        await peer.until_ended()
+
+    assert ["Good evening."] == [item["text"] for item in peer.record.transcript]
+    assert (EndedBy.AGENT, None) == (peer.record.ended_by, peer.record.error)
+
+
 async def test_presses_and_hangs_up() -> None:
     """Digits are sent, and then there is no more to say."""
     async with FakeCall(CallerHandler(CallRequest(uri=URI, dtmf="12#"))) as peer:

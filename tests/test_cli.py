@@ -26,6 +26,7 @@ from sip_agent.cli.doctor import (
     check_public_address,
     check_recordings,
     check_rtp_ports,
+    check_speech,
     check_store,
     check_tls,
     judge_engine,
@@ -40,6 +41,7 @@ from sip_agent.config import (
     Settings,
     SipSettings,
     SipTlsSettings,
+    SpeechSettings,
     StoreSettings,
 )
 from sip_agent.errors import SettingsError, SipAgentError, UserAgentError
@@ -176,7 +178,7 @@ class TestDoctor:
         names = {check["name"] for check in document["checks"]}
         assert names == {
             "python", "clock", "settings", "engine", "ports", "rtp", "open files", "address", "tls", "store",
-            "recordings",
+            "recordings", "speech",
         }  # fmt: skip
         assert done.returncode == (0 if document["ok"] else 1)
 
@@ -298,6 +300,34 @@ class TestDoctor:
         assert str(tmp_path / "a" / "b") in check.found
         assert "hours of calls" in check.found
         assert [check.found for check in check_recordings(Settings(media=MediaSettings(record=False)))] == ["off"]
+
+    def test_something_is_said(self, tmp_path: Path) -> None:
+        """What speaks is asked for a word, and leaves nothing behind."""
+        (check,) = check_speech(Settings(speech=SpeechSettings(cache_dir=tmp_path / "cache")))
+
+        assert check.status is CheckStatus.OK
+        assert "made by espeak, begins after " in check.found
+        assert "not recognised" in check.found
+        assert not (tmp_path / "cache").exists()
+
+    @pytest.mark.parametrize(
+        ("values", "status", "found"),
+        [
+            ({"voice": "nope"}, CheckStatus.FAILED, 'speech.voice = "nope"'),
+            ({"recognizer": "nope"}, CheckStatus.FAILED, 'speech.recognizer = "nope"'),
+            (
+                {"synthesizer": "openai", "openai": {"base_url": "http://127.0.0.1:1"}},
+                CheckStatus.WARNING,
+                "is speech.openai.base_url right, and the server up?",
+            ),
+        ],
+    )
+    def test_what_cannot_speak(self, values: dict[str, object], status: CheckStatus, found: str) -> None:
+        """What keeps the agent from starting fails; a server that is away is a warning."""
+        (check,) = check_speech(Settings(speech=SpeechSettings.model_validate(values)))
+
+        assert check.status is status
+        assert found in check.found
 
     def test_tls_files_are_loaded(self, tmp_path: Path) -> None:
         """Certificate and key are loaded together, and the date of expiry is read."""

@@ -96,6 +96,70 @@ def run(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     time.tzset()
 
 
+MEASURED = CallRecord(
+    call_uuid="bbbbbbbb-1111-4000-8000-000000000003",
+    outcome=Outcome.ANSWERED,
+    invite_received_at=NOW,
+    turns=[
+        {
+            "speaker": "agent",
+            "started_ms": 1400,
+            "ended_ms": 3000,
+            "text": "Hello, \x1b[2Jworld",
+            "response_latency_ms": 2400,
+            "interrupted": True,
+            "stop_time_ms": 240,
+            "stalled_ms": 900,
+        },
+        {
+            "speaker": "caller",
+            "started_ms": 2760,
+            "ended_ms": 4000,
+            "text": None,
+            "response_latency_ms": None,
+            "interrupted": True,
+            "stop_time_ms": None,
+            "stalled_ms": 0,
+        },
+    ],
+    metrics={
+        "response_latency_ms": {"p50": 2400, "p95": 2400, "max": 2400, "count": 1},
+        "talk_ratio": None,
+        "double_talk_ms": 240,
+        "bounds": [
+            {
+                "metric": "response_latency_ms.p95",
+                "value": 2400,
+                "bound": "< 2000",
+                "passed": False,
+                "source": "Cekura",
+            },
+            {"metric": "talk_ratio", "value": None, "bound": "≥ 0.4", "passed": None, "source": "Cekura"},
+        ],
+    },
+)
+
+
+async def _store_measured(folder: Path) -> None:
+    store = CallStore.open("sqlite:///calls.db", base_dir=folder)
+    await store.finish(MEASURED)
+    await store.close()
+
+
+def test_show_turns_and_metrics(run: Run, config: Path) -> None:
+    """Turns are a table, and each metric has the platform's bound beside it."""
+    asyncio.run(_store_measured(config.parent))
+    shown = [" ".join(line.split()) for line in run("show", "bbbbbbbb").stdout.splitlines()]
+
+    assert {
+        "agent 1.40 s 3.00 s 2400 ms 900 ms of it stalled by us, interrupted, went on for 240 ms Hello, \\x1b[2Jworld",
+        "caller 2.76 s 4.00 s interrupted",
+        "response_latency_ms p50 2400, p95 2400, max 2400, count 1 p95 < 2000 missed",
+        "talk_ratio - ≥ 0.4",
+        "double_talk_ms 240",
+    } <= set(shown)
+
+
 @pytest.mark.usefixtures("filled")
 def test_list_shows_what_matters_to_people(run: Run) -> None:
     """A call is one line: when (local time), for which run, from whom to whom, and how it went."""

@@ -43,6 +43,13 @@ class TestCheck:
             f"routes     {ECHO}",
         ]
 
+    def test_what_speaks_is_looked_for(self) -> None:
+        """A voice or an engine that is not there is found before a call needs it."""
+        Path("sip-agent.toml").write_text('[speech]\nvoice = "nope"')
+
+        with pytest.raises(SettingsError, match=r'^speech\.voice = "nope": espeak has no such voice'):
+            run("config", "check")
+
     def test_doubts_are_told(self) -> None:
         """Warnings come after the summary, and are no failure."""
         Path("sip-agent.toml").write_text(f'[media]\nsrtp = "optional"\n[[routes]]\nhandler = "{ECHO}"')

@@ -662,6 +662,7 @@ class TestDescriptions:
             if plain and item.type in examples and item.key != "media.sample_rate_hz":
                 monkeypatch.setenv(item.environment, examples[item.type])
         monkeypatch.setenv("SIP_AGENT_SIP__TLS_PORT", "8")
+        monkeypatch.setenv("SIP_AGENT_SPEECH__ESPEAK__WORDS_PER_MINUTE", "100")
 
         settings = load_settings()
 

@@ -60,6 +60,8 @@ KEYS = [
     "turns",
     "metrics",
     "transcript",
+    "stalls",
+    "faults",
     "recording",
     "error",
 ]

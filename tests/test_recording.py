@@ -43,6 +43,7 @@ async def test_stereo(writer: RecordingWriter, tmp_path: Path) -> None:
         "path": str(path),
         "state": "ok",
         "error": None,
+        "started_at": "2026-11-21T12:00:00.000Z",
         "duration_ms": 300,
         "sample_rate_hz": RATE_HZ,
         "channels": ["caller", "agent"],
@@ -54,7 +55,7 @@ async def test_stereo(writer: RecordingWriter, tmp_path: Path) -> None:
 
 async def test_part_until_it_is_whole(writer: RecordingWriter, tmp_path: Path) -> None:
     """While a call goes on its recording is a `.part` file."""
-    recording = writer.open_file(tmp_path / "call.wav")
+    recording = writer.open_file(tmp_path / "call.wav", NOON)
     recording.write(block())
     await flushed(writer)
     during = names(tmp_path)
@@ -72,7 +73,7 @@ async def test_without_sound(writer: RecordingWriter, tmp_path: Path) -> None:
 
 async def test_several_at_once(writer: RecordingWriter, tmp_path: Path) -> None:
     """Recordings that grow at the same time do not mix."""
-    recordings = [writer.open_file(tmp_path / f"{n}.wav") for n in range(5)]
+    recordings = [writer.open_file(tmp_path / f"{n}.wav", NOON) for n in range(5)]
     for _ in range(4):
         for number, recording in enumerate(recordings):
             recording.write(block(2, number, number))
@@ -102,7 +103,7 @@ class TestFailures:
 
     async def test_file_is_removed(self, writer: RecordingWriter, tmp_path: Path) -> None:
         """A recording whose file goes away fails by name."""
-        recording = writer.open_file(tmp_path / "call.wav")
+        recording = writer.open_file(tmp_path / "call.wav", NOON)
         recording.write(block(50))
         await flushed(writer)
         (tmp_path / "call.wav.part").unlink()
@@ -116,7 +117,7 @@ class TestFailures:
     async def test_part_file_is_taken(self, writer: RecordingWriter, tmp_path: Path) -> None:
         """What another recording writes is left alone."""
         (tmp_path / "call.wav.part").write_text("mine")
-        recording = writer.open_file(tmp_path / "call.wav")
+        recording = writer.open_file(tmp_path / "call.wav", NOON)
         recording.write(block())
         described = await recording.close()
 
@@ -126,7 +127,7 @@ class TestFailures:
 
     async def test_half_a_sample(self, writer: RecordingWriter, tmp_path: Path) -> None:
         """Whatever the writing raises is named, and the call is not kept waiting for its end."""
-        recording = writer.open_file(tmp_path / "call.wav")
+        recording = writer.open_file(tmp_path / "call.wav", NOON)
         recording.write(b"odd")
         described = await recording.close()
 
@@ -135,7 +136,7 @@ class TestFailures:
 
     async def test_one_failure_is_one(self, writer: RecordingWriter, tmp_path: Path) -> None:
         """A recording that fails takes no other with it."""
-        bad, good = (writer.open_file(tmp_path / f"{name}.wav") for name in ("bad", "good"))
+        bad, good = (writer.open_file(tmp_path / f"{name}.wav", NOON) for name in ("bad", "good"))
         bad.write(b"odd")
         good.write(block())
         results = await asyncio.gather(bad.close(), good.close())
@@ -151,12 +152,12 @@ class TestFailures:
             disk.wait(10)
 
         writer.submit(wait, 0)
-        slow = writer.open_file(tmp_path / "slow.wav")
+        slow = writer.open_file(tmp_path / "slow.wav", NOON)
         for _ in range(5):
             slow.write(block())
         disk.set()
         described = await slow.close()
-        later = writer.open_file(tmp_path / "later.wav")
+        later = writer.open_file(tmp_path / "later.wav", NOON)
         later.write(block())
 
         assert described is not None
@@ -167,7 +168,7 @@ class TestFailures:
     async def test_after_the_end(self, tmp_path: Path) -> None:
         """When the agent has stopped writing, a call that still ends is not kept waiting."""
         writer = RecordingWriter(tmp_path, RATE_HZ)
-        recording = writer.open_file(tmp_path / "call.wav")
+        recording = writer.open_file(tmp_path / "call.wav", NOON)
         await writer.stop()
         recording.write(block())
 
@@ -180,7 +181,7 @@ class TestFailures:
             raise ZeroDivisionError
 
         writer.submit(fail, 0)
-        recording = writer.open_file(tmp_path / "call.wav")
+        recording = writer.open_file(tmp_path / "call.wav", NOON)
         recording.write(block())
 
         assert "ok" == (await recording.close() or {})["state"]
@@ -189,7 +190,7 @@ class TestFailures:
 async def test_stop_writes_what_waits(tmp_path: Path) -> None:
     """Stopping waits until every block is on the disk."""
     writer = RecordingWriter(tmp_path, RATE_HZ)
-    recording = writer.open_file(tmp_path / "call.wav")
+    recording = writer.open_file(tmp_path / "call.wav", NOON)
     for _ in range(20):
         recording.write(block())
     closing = asyncio.create_task(recording.close())

@@ -38,7 +38,7 @@ async def hang_up(request: web.Request) -> web.Response:
         raise Problem(
             404, f"no call that goes on has the uuid {call_uuid!r}", "GET /calls/active lists them by their call_uuid"
         )
-    parts.in_background(_hang_up(call))
+    parts.in_background(end_call(call, "hung up through the API"))
     return json_response({"call_uuid": call_uuid, "state": state_of(call)}, status=202)
 
 
@@ -52,10 +52,11 @@ def state_of(call: Call) -> CallState:
     return CallState.INCOMING if record.ringing_at is None else CallState.EARLY
 
 
-async def _hang_up(call: Call) -> None:
+async def end_call(call: Call, reason: str) -> None:
+    """End a call; `reason` is what its record says."""
     call.log.info("api.hangup")
     try:
-        await call.hangup(reason="hung up through the API")
+        await call.hangup(reason=reason)
     except SipAgentError as error:  # it was over before; nothing is left to be done
         call.log.info("api.hangup_too_late", error=str(error))
 

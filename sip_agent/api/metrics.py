@@ -6,6 +6,7 @@ from sip_agent.record import CallRecord, RtpDirection
 from sip_agent.status import Direction, Outcome, SipStatus
 
 DELAY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+CONVERSATION_BUCKETS_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
 TALK_BUCKETS_S = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 
@@ -33,6 +34,18 @@ class CallMetrics:
         )
         self._talk = Histogram(
             "sip_agent_talk_seconds", "From the 200 to the BYE.", buckets=TALK_BUCKETS_S, registry=registry
+        )
+        self._response_latency = Histogram(
+            "sip_agent_response_latency_seconds",
+            "From the end of a caller's turn to the agent's reply.",
+            buckets=CONVERSATION_BUCKETS_S,
+            registry=registry,
+        )
+        self._stop_time = Histogram(
+            "sip_agent_stop_time_seconds",
+            "How long the agent went on after the caller interrupted it.",
+            buckets=CONVERSATION_BUCKETS_S,
+            registry=registry,
         )
         self._underruns = Counter(
             "sip_agent_audio_underruns", "Ticks of 20 ms without a frame to send, amid sound.", registry=registry
@@ -70,6 +83,8 @@ class CallMetrics:
             (self._setup, record.setup_ms),
             (self._answer_delay, record.answer_delay_ms),
             (self._talk, record.talk_ms),
+            *((self._response_latency, turn["response_latency_ms"]) for turn in record.turns),
+            *((self._stop_time, turn["stop_time_ms"]) for turn in record.turns),
         ):
             if milliseconds is not None:
                 histogram.observe(milliseconds / 1000)

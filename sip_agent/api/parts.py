@@ -11,6 +11,7 @@ from aiohttp import web
 
 from sip_agent.api.metrics import CallMetrics
 from sip_agent.call import Call
+from sip_agent.chirp import ChirpEndpoint
 from sip_agent.config import ApiSettings
 from sip_agent.errors import SipAgentError
 from sip_agent.store import CallStore
@@ -110,6 +111,7 @@ class ApiParts:
     recordings_dir: Path
     flow: Flow
     endpoint: Endpoint
+    chirp: ChirpEndpoint
     engine: EngineInfo
     max_calls: int
     metrics: CallMetrics

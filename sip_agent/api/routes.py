@@ -1,6 +1,6 @@
 """The table of all routes."""
 
-from sip_agent.api import about, calls, health, live
+from sip_agent.api import about, calls, chirp, health, live, twilio
 from sip_agent.api.figures import show_metrics
 from sip_agent.api.parts import Route
 
@@ -53,6 +53,20 @@ ROUTES: tuple[Route, ...] = (
         path="/handlers",
         handler=about.list_handlers,
         summary="the conversation handlers that a route can name, with their options",
+    ),
+    Route(
+        method="GET",
+        path="/chirp",
+        handler=chirp.answer_chirp,
+        summary="a call by WebSocket (Cekura's CHIRP); ?user=NAME, Basic authentication with auth.users",
+        public=True,
+    ),
+    Route(
+        method="POST",
+        path="/2010-04-01/Accounts/{account_sid}/Calls/{call_sid}.json",
+        handler=twilio.update_call,
+        summary="Twilio's REST call with which a bot hangs up: Status=completed; account and token of its route",
+        public=True,
     ),
     Route(method="GET", path="/version", handler=about.show_version, summary="version of the agent and of its engine"),
 )

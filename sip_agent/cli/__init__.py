@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sip_agent.cli import call, calls, config, db, demo, doctor, firewall, handlers, ping, serve
+from sip_agent.cli import call, calls, cekura, config, db, demo, doctor, firewall, handlers, ping, script, serve
 from sip_agent.cli.output import ExitStatus
 from sip_agent.errors import SettingsError, SipAgentError
+from sip_agent.platforms.errors import PlatformError
 
 DEBUG_VARIABLE = "SIP_AGENT_DEBUG"
 
@@ -23,10 +24,12 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("call")(call.call)
 app.add_typer(calls.app, name="calls")
+app.add_typer(cekura.app, name="cekura")
 app.command("demo")(demo.demo)
 app.command("handlers")(handlers.handlers)
 app.command("ping")(ping.ping)
 app.add_typer(config.app, name="config")
+app.add_typer(script.app, name="script")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
 app.add_typer(firewall.app, name="firewall")
@@ -62,6 +65,8 @@ def main() -> None:
         app()
     except SettingsError as error:
         _fail(str(error), ExitStatus.WRONG_USE)
+    except PlatformError as error:
+        _fail(str(error), ExitStatus(error.exit_status))
     except SipAgentError as error:
         _fail(str(error), ExitStatus.BROKEN)
     except KeyboardInterrupt:

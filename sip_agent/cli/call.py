@@ -13,8 +13,11 @@ from sip_agent.cli.output import ExitStatus, console, print_json
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sip_agent.caller import CallRequest, CallResult
     from sip_agent.config import Settings
+    from sip_agent.script import LoadedScript
 
 CALLER_RTP_PORTS = (30_000, 39_999)
 """Apart from the agent's default range, so that both can run on one machine."""
@@ -44,8 +47,19 @@ def call(
     ] = "",
     from_uri: Annotated[str, typer.Option("--from", help="The From URI.")] = "",
     play: Annotated[Path | None, typer.Option(help="Sound file to play once the call is answered.")] = None,
+    say: Annotated[str, typer.Option(help="Text to say once the call is answered.")] = "",
+    voice: Annotated[str, typer.Option(help="Voice that says it, like en-us, de or en-us+f2.")] = "",
     tone: Annotated[float | None, typer.Option(help="Send a tone of so many Hz.")] = None,
     dtmf: Annotated[str, typer.Option(help="Digits to send (0-9 * # A-D), as RFC 4733 events.")] = "",
+    script: Annotated[
+        Path | None, typer.Option(help="Follow this script once the call is answered; exit status 1 if it fails.")
+    ] = None,
+    var: Annotated[
+        list[str] | None, typer.Option("--var", metavar="NAME=TEXT", help="Variable of the script; repeatable.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings file, for its sections speech and hearing.")
+    ] = None,
     duration: Annotated[
         float | None,
         typer.Option(help="Hang up so many seconds after the answer; without it, once all is said."),
@@ -75,19 +89,24 @@ def call(
         raise SettingsError(f"--transport: write udp, tcp or tls, not {transport}")
     if play is not None and not play.is_file():
         raise SettingsError(f"--play: there is no sound file {play}")
+    if script is not None and (play or say or tone or dtmf or duration is not None):
+        raise SettingsError("--script: write what is played, said or pressed, and for how long, into the script")
+    loaded = None if script is None else _script(script, var or ())
     target = _target(uri, transport.lower())
-    settings = caller_settings(codec=codec, srtp=srtp, engine=engine)
+    settings = caller_settings(codec=codec, srtp=srtp, engine=engine, voice=voice, config=config)
     configure_logging(LogFormat.CONSOLE, LogLevel.WARNING)
     request = CallRequest(
         uri=target,
         caller=Caller(uri=from_uri, username=user, password=password),
         headers=headers,
         play=play,
+        say=say,
         tone_hz=tone,
         dtmf=dtmf,
         duration_s=duration,
         ring_timeout_s=ring_timeout,
         record=record,
+        script=loaded,
     )
     result = asyncio.run(_call(settings, request))
     if as_json:
@@ -98,9 +117,16 @@ def call(
     raise typer.Exit(ExitStatus.DONE if answered else ExitStatus.TESTED_THING_FAILED)
 
 
-def caller_settings(*, codec: str = "", srtp: bool = False, engine: Engine = Engine.AUTO) -> "Settings":
-    """Return the settings of a process that only places calls."""
-    from sip_agent.config import Settings
+def caller_settings(
+    *,
+    codec: str = "",
+    srtp: bool = False,
+    engine: Engine = Engine.AUTO,
+    voice: str = "",
+    config: Path | None = None,
+) -> "Settings":
+    """Return the settings of a process that only places calls; of a settings file, what it speaks and hears with."""
+    from sip_agent.config import Settings, load_settings
 
     media: dict[str, Any] = {
         "rtp_ports": CALLER_RTP_PORTS,
@@ -110,23 +136,31 @@ def caller_settings(*, codec: str = "", srtp: bool = False, engine: Engine = Eng
     }
     if codec:
         media["codecs"] = [codec]
+    read = Settings.model_validate({"speech": {"cache_mb": 0}}) if config is None else load_settings(config)
+    speech = read.speech.model_copy(update={"voice": voice}) if voice else read.speech
     try:
-        return Settings.model_validate({"media": media})
+        return Settings.model_validate({"media": media, "speech": speech, "hearing": read.hearing})
     except ValueError as error:
         raise SettingsError(f"--codec: write PCMU, PCMA, G722 or opus, not {codec}") from error
 
 
 async def _call(settings: "Settings", request: "CallRequest") -> "CallResult":
     from sip_agent.caller import place_call
+    from sip_agent.hearing import Hearing
+    from sip_agent.speech import Speech
     from sip_agent.ua.endpoint import Binding, Endpoint
 
+    speech = Speech.from_settings(settings.speech, settings.base_dir)
+    hearing = Hearing.from_settings(settings.hearing)
     transport, host = _transport_of(request.uri), _local_host(request.uri)
     endpoint = Endpoint(settings, [Binding(transport=transport, host=host, port=0)], max_calls=1)
     await endpoint.start()
     try:
-        return await place_call(endpoint, request)
+        return await place_call(endpoint, request, speech, hearing)
     finally:
         await endpoint.stop()
+        hearing.close()
+        await speech.close()
 
 
 def result_document(result: "CallResult") -> dict[str, Any]:
@@ -154,6 +188,9 @@ def _print_result(result: "CallResult") -> None:
         table.add_row("MOS (estimated)", str(record.rtp.mos_lq_estimated or "unknown"))
     if record.dtmf:
         table.add_row("DTMF received", "".join(str(item["digit"]) for item in record.dtmf))
+    replies = record.metrics.get("caller_latency_ms", {})
+    if replies.get("count"):
+        table.add_row("far end replied", f"after {replies['p50']} ms (p50), {replies['max']} ms at most")
     if record.recording is not None:
         table.add_row("recording", str(record.recording["error"] or record.recording["path"]))
     console.print(table)
@@ -161,6 +198,18 @@ def _print_result(result: "CallResult") -> None:
 
 def _who(ended_by: str | None) -> str:
     return {"agent": "caller (this side)", "caller": "far end"}.get(str(ended_by), "system")
+
+
+def _script(path: Path, variables: "Sequence[str]") -> "LoadedScript":
+    from sip_agent.script import load_script
+
+    texts = {}
+    for variable in variables:
+        name, equals, text = variable.partition("=")
+        if not equals:
+            raise SettingsError(f"--var: write NAME=TEXT, not {variable!r}")
+        texts[name.strip()] = text
+    return load_script(path).with_variables(texts)
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -1,12 +1,14 @@
 """`sip-agent calls`: look up, show and export call records."""
 
 import csv
+import functools
+import inspect
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sip_agent.cli.config import ConfigOption
-from sip_agent.cli.output import ExitStatus, console, print_json, stderr
+from sip_agent.cli.output import ExitStatus, console, plain, print_json, stderr
+from sip_agent.cli.turns import metrics_table, turns_table
 from sip_agent.record import CallRecord
 from sip_agent.status import Outcome
 
@@ -51,6 +54,8 @@ SECTIONS = {
     "Turns": ("turns",),
     "Metrics": ("metrics",),
     "Transcript": ("transcript",),
+    "Stalls": ("stalls",),
+    "Faults": ("faults",),
     "Recording": ("recording",),
     "Error": ("error",),
 }
@@ -111,8 +116,7 @@ Since = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command("list")
-def list_calls(
+def _query(
     *,
     run_id: RunId = None,
     scenario_id: ScenarioId = None,
@@ -120,6 +124,38 @@ def list_calls(
     header: Header = None,
     outcome: WithOutcome = None,
     since: Since = None,
+) -> "CallQuery":
+    from sip_agent.store import CallQuery
+
+    return CallQuery(
+        run_id=run_id,
+        scenario_id=scenario_id,
+        result_id=result_id,
+        headers=tuple(header or ()),
+        outcome=outcome,
+        since=since,
+    )
+
+
+def choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_query`; it receives what they choose as `query`."""
+    options = inspect.signature(_query).parameters
+    own = [option for name, option in inspect.signature(command).parameters.items() if name != "query"]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(query=_query(**{name: values.pop(name) for name in options}), **values)
+
+    run.__signature__ = inspect.Signature([*options.values(), *own])  # type: ignore[attr-defined]  # Typer reads it
+    run.__annotations__ = {option.name: option.annotation for option in (*options.values(), *own)}
+    return run
+
+
+@app.command("list")
+@choosing
+def list_calls(
+    *,
+    query: "CallQuery",
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 20,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -134,15 +170,7 @@ def list_calls(
     """
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
-    query = _query(
-        header,
-        run_id=run_id,
-        scenario_id=scenario_id,
-        result_id=result_id,
-        outcome=outcome,
-        since=since,
-        limit=limit,
-    )
+    query = replace(query, limit=limit)
     with _store(config) as store:
         documents = store.search(query)
     if not documents:
@@ -189,14 +217,10 @@ def show_call(
 
 
 @app.command("export")
+@choosing
 def export_calls(
     *,
-    run_id: RunId = None,
-    scenario_id: ScenarioId = None,
-    result_id: ResultId = None,
-    header: Header = None,
-    outcome: WithOutcome = None,
-    since: Since = None,
+    query: "CallQuery",
     export_format: Annotated[ExportFormat, typer.Option("--format", help="How to write.")] = ExportFormat.JSONL,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="F", help="File to write; default: standard output.")
@@ -208,7 +232,6 @@ def export_calls(
     Example:
         sip-agent calls export --since 7d --format csv --output calls.csv
     """
-    query = _query(header, run_id=run_id, scenario_id=scenario_id, result_id=result_id, outcome=outcome, since=since)
     write = _WRITERS[export_format]
     with _store(config) as store:
         if output is None:
@@ -232,15 +255,9 @@ def _store(config: Path | None) -> AbstractContextManager["CallReader"]:
     return reading(settings.store.url, base_dir=settings.base_dir)
 
 
-def _query(headers: list[Any] | None, **conditions: Any) -> "CallQuery":
-    from sip_agent.store import CallQuery
-
-    return CallQuery(headers=tuple(headers or ()), **conditions)
-
-
 def _refuse(*lines: str) -> NoReturn:
     for number, line in enumerate(lines):
-        stderr.print(_plain(line if number else f"error: {line}"), soft_wrap=True)
+        stderr.print(plain(line if number else f"error: {line}"), soft_wrap=True)
     raise typer.Exit(ExitStatus.WRONG_USE)
 
 
@@ -276,7 +293,7 @@ def _json(value: Any) -> str:
 
 
 def _say_nothing_found(query: "CallQuery") -> None:
-    if query == _query(None, limit=query.limit):
+    if query == replace(_query(), limit=query.limit):
         message = "no calls yet; place one with: sip-agent call sip:echo@127.0.0.1"
     else:
         message = "no call record matches; leave a filter out, or see what there is: sip-agent calls list"
@@ -302,22 +319,35 @@ def _table(documents: Iterable[dict[str, Any]]) -> Table:
             None if mos is None else f"{mos:.1f}",
             document["call_uuid"][:SHORT_UUID],
         )
-        table.add_row(*(_plain("-" if cell is None else cell) for cell in cells))
+        table.add_row(*(plain("-" if cell is None else cell) for cell in cells))
     return table
 
 
 def print_sections(document: dict[str, Any]) -> None:
     """Print a call record for people: one title per section, what has no value left out."""
     for title, keys in SECTIONS.items():
+        if (table := _as_table(title, document)) is not None:
+            console.print(Text(title, style="bold"))
+            console.print(table)
+            continue
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
         for key in keys:
             for label, value in _facts("" if len(keys) == 1 else key, document.get(key)):
-                grid.add_row(_plain(f"  {label}"), _plain(value))
+                grid.add_row(plain(f"  {label}"), plain(value))
         if grid.row_count:
             console.print(Text(title, style="bold"))
             console.print(grid)
+
+
+def _as_table(title: str, document: dict[str, Any]) -> Table | None:
+    """Return the table of a section that has one, None for what is shown fact by fact."""
+    if title == "Turns" and document.get("turns"):
+        return turns_table(document["turns"])
+    if title == "Metrics" and "bounds" in document.get("metrics", {}):
+        return metrics_table(document["metrics"])
+    return None
 
 
 def _facts(label: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -334,15 +364,6 @@ def _facts(label: str, value: Any) -> Iterator[tuple[str, str]]:
                 yield label, str(item)
     elif value not in {None, ""}:
         yield label, str(value)
-
-
-def _plain(value: str) -> Text:
-    """Return a caller's text as such: no Rich markup in it, nor anything that steers a terminal."""
-    return Text(
-        "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode() for character in value
-        )
-    )
 
 
 def _local(timestamp: str | None) -> str | None:

@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
 
 @app.command()
 def check(config: ConfigOption = None) -> None:
-    """Say whether the settings are right, including the handlers of the routes.
+    """Say whether the settings are right, including the handlers of the routes and what speaks.
 
     Example: sip-agent config check --config sip-agent.toml
     """
@@ -32,6 +32,7 @@ def check(config: ConfigOption = None) -> None:
 
     settings = load_settings(config)
     _check_handlers(settings)
+    _check_speech(settings)
     for title, text in _summary(settings):
         console.print(f"{title:<11}{text}", markup=False, soft_wrap=True)
     for warning in settings.warnings:
@@ -68,6 +69,14 @@ def _check_handlers(settings: "Settings") -> None:
             problems.append(f"routes[{index}].handler: {error}")
     if problems:
         raise SettingsError("\n".join(problems))
+
+
+def _check_speech(settings: "Settings") -> None:
+    import asyncio
+
+    from sip_agent.speech import Speech
+
+    asyncio.run(Speech.from_settings(settings.speech, settings.base_dir).close())
 
 
 def _summary(settings: "Settings") -> Iterator[tuple[str, str]]:

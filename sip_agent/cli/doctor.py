@@ -1,12 +1,15 @@
 """`sip-agent doctor`: what on this machine would keep the agent from working, and how to mend it."""
 
+import asyncio
 import os
 import resource
 import shutil
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -313,6 +316,36 @@ def _not_writable(name: str, path: Path) -> Check | None:
     return _failed(name, f"{path} is not writable", f"let this user write there: chown {os.geteuid()} {path}")
 
 
+def check_speech(settings: "Settings") -> Iterator[Check]:
+    """Build what speaks and what recognises speech, and have a word said."""
+    from sip_agent.errors import SpeechError
+
+    try:
+        delay_ms = asyncio.run(_say_hello(settings))
+    except SettingsError as error:
+        yield _failed("speech", str(error), "correct it: the agent does not start with it")
+    except SpeechError as error:
+        yield _warning("speech", str(error), "until it works, calls in which something is said fail")
+    else:
+        speech = settings.speech
+        recognizer = f"recognised by {speech.recognizer}" if speech.recognizer else "not recognised"
+        yield _ok("speech", f"made by {speech.synthesizer}, begins after {delay_ms} ms; {recognizer}")
+
+
+async def _say_hello(settings: "Settings") -> int:
+    """Return how many milliseconds it takes until something is heard."""
+    from sip_agent.speech import Speech
+
+    speech = Speech.from_settings(settings.speech.model_copy(update={"cache_mb": 0}), settings.base_dir)
+    started_at = time.monotonic()
+    try:
+        async with aclosing(speech.synthesize("Hello.", sample_rate_hz=settings.media.sample_rate_hz)) as sound:
+            await anext(sound)
+    finally:
+        await speech.close()
+    return round((time.monotonic() - started_at) * 1000)
+
+
 def check_tls(settings: "Settings") -> Iterator[Check]:
     """Load the certificate with its key, and look when it expires."""
     if not settings.sip.tls_port:
@@ -374,4 +407,5 @@ _CHECKS: tuple[Callable[["Settings"], Iterator[Check]], ...] = (
     check_tls,
     check_store,
     check_recordings,
+    check_speech,
 )

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 console = Console(highlight=False)
 """Standard output: the answer."""
@@ -27,3 +28,12 @@ def print_json(document: Any) -> None:
     """Print one JSON document on standard output, with stable keys and unescaped text."""
     json.dump(document, sys.stdout, ensure_ascii=False, indent=2)
     sys.stdout.write("\n")
+
+
+def plain(value: str) -> Text:
+    """Return a caller's text as such: no Rich markup in it, nor anything that steers a terminal."""
+    return Text(
+        "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode() for character in value
+        )
+    )

@@ -22,6 +22,7 @@ from sip_agent.config.sections import (
     agent_version,
 )
 from sip_agent.config.settings import RTP_PORTS_PER_CALL, Settings
+from sip_agent.config.speech import SpeechSettings
 from sip_agent.config.values import EngineChoice, LogFormat, LogLevel, SettingSource, SrtpMode
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Settings",
     "SipSettings",
     "SipTlsSettings",
+    "SpeechSettings",
     "SrtpMode",
     "StoreSettings",
     "agent_version",

@@ -75,6 +75,7 @@ def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
 _TYPE_NAMES: Mapping[Any, str] = {
     bool: "boolean",
     int: "integer",
+    float: "number",
     str: "text",
     timedelta: "duration",
     Path: "path",

@@ -4,7 +4,6 @@ from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -21,6 +20,7 @@ from sip_agent.config.secret_files import read_users_file, secret_or_file
 from sip_agent.config.values import (
     CODECS,
     SAMPLE_RATES_HZ,
+    BaseUrl,
     BindAddresses,
     Codecs,
     DigestAlgorithms,
@@ -381,18 +381,10 @@ class CekuraSettings(Section):
 
     api_key_file: OptionalPath = Field(None, description="file with the API key, instead of api_key")
     api_key: SecretStr = Field(SecretStr(""), description="API key; better from the environment or a file")
-    base_url: str = Field("https://api.cekura.ai", description="where Cekura's API is; a stand-in has another place")
+    base_url: BaseUrl = Field("https://api.cekura.ai", description="where Cekura's API is; a stand-in is elsewhere")
     agent_id: WholeNumber = Field(0, ge=0, description="id of this agent at Cekura; 0: not set")
 
     _api_key_from_file = field_validator("api_key")(secret_or_file)
-
-    @field_validator("base_url")
-    @classmethod
-    def _check_base_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("write an address that starts with https:// or http://")
-        return value.rstrip("/")
 
 
 class LogSettings(Section):

@@ -23,6 +23,8 @@ from sip_agent.config.sections import (
     SipSettings,
     StoreSettings,
 )
+from sip_agent.config.hearing import HearingSettings
+from sip_agent.config.speech import SpeechSettings
 from sip_agent.config.values import Loading, SettingSource, SrtpMode, is_ip_address
 
 RTP_PORTS_PER_CALL = 4
@@ -50,6 +52,10 @@ class Settings(Section):
     store: StoreSettings = Field(default_factory=StoreSettings, description="where call records are kept")
     api: ApiSettings = Field(default_factory=ApiSettings, description="the HTTP API, dashboard and metrics")
     cekura: CekuraSettings = Field(default_factory=CekuraSettings, description="access to Cekura's API")
+    hearing: HearingSettings = Field(
+        default_factory=HearingSettings, description="when a caller speaks; digits in the sound"
+    )
+    speech: SpeechSettings = Field(default_factory=SpeechSettings, description="synthesis and recognition of speech")
     log: LogSettings = Field(default_factory=LogSettings, description="log entries")
 
     _loading: Loading = PrivateAttr(default_factory=lambda: Loading(base_dir=Path.cwd()))

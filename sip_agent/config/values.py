@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
@@ -126,6 +127,13 @@ def _sip_uri(value: str) -> str:
     return value
 
 
+def _base_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("write an address that starts with https:// or http://")
+    return value.rstrip("/")
+
+
 _Text = TypeVar("_Text", bound=str)
 
 
@@ -189,6 +197,7 @@ SettingsPath = Annotated[Path, AfterValidator(_resolve)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_empty_to_none), AfterValidator(_resolve)]
 TextOrNone = Annotated[str | None, BeforeValidator(_empty_to_none)]
 SipUri = Annotated[str, AfterValidator(_sip_uri)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Name = Annotated[str, Field(min_length=1)]
 HostOrNothing = Annotated[str, AfterValidator(_host)]
 IpAddressOrNothing = Annotated[str, AfterValidator(_public_ip_address)]

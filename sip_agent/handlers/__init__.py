@@ -66,8 +66,8 @@ def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Ca
     `base_dir` is where relative paths in options (`file`, `…_file`) start, and where `module:Class` is looked for
     before anywhere else. Raises SettingsError for an unknown handler, and for options that it does not take.
     """
-    if ":" in name and str(base_dir) not in sys.path:
-        sys.path.append(str(base_dir))
+    if str(base_dir) not in sys.path:
+        sys.path.append(str(base_dir))  # for `module:Class` here, and `module:function` in options
     handler = find_handler(name)
     build = partial(handler, **{key: _resolve(key, value, base_dir) for key, value in options.items()})
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from sip_agent.audio import CallAudio
+from sip_agent.digits import DTMF_DIGITS, DtmfMethod, read_info
 from sip_agent.errors import CallEnded
 from sip_agent.events import (
     CallConfirmed,
@@ -41,6 +42,11 @@ ACK_TIMEOUT_S = 32.0
 
 DTMF_DURATION_UNKNOWN = 2**31
 """pjsua2 says -1, unsigned, where the duration is not known."""
+
+
+INFO_DURATION_MS = 160
+INFO_INTERVAL_S = 0.25
+"""A digit of 160 ms by INFO, and a pause: requests sent together may arrive in any order."""
 
 
 class Dialog:
@@ -112,9 +118,15 @@ class Dialog:
         """Send REFER (RFC 3515)."""
         await self._run("transfer", lambda: self._require().xfer(uri, call_options()))
 
-    async def send_dtmf(self, digits: str) -> None:
-        """Send digits as RFC 4733 events."""
-        await self._run("send_dtmf", lambda: self._require().dialDtmf(digits))
+    async def send_dtmf(self, digits: str, method: str = DtmfMethod.RFC4733) -> None:
+        """Send digits as RFC 4733 events, or each in a SIP INFO, as far apart as a person's."""
+        if method == DtmfMethod.RFC4733:
+            await self._run("send_dtmf", lambda: self._require().dialDtmf(digits))
+            return
+        for number, digit in enumerate(digits):
+            if number:
+                await asyncio.sleep(INFO_INTERVAL_S)
+            await self._run("send_dtmf", functools.partial(self._send_info, digit))
 
     async def _wait_for(self, event: asyncio.Future[None]) -> None:
         await asyncio.wait([event, self.disconnected], return_when=asyncio.FIRST_COMPLETED)
@@ -171,9 +183,11 @@ class Dialog:
             self._on_disconnected(info, prm)
 
     def on_transaction(self, prm: Any) -> None:
-        """Note each response to the INVITE that opens the dialog (pjsua2 `onCallTsxState`)."""
+        """Note each response to the INVITE that opens the dialog, and digits by INFO (pjsua2 `onCallTsxState`)."""
         pj = engine.load()
         state = prm.e.body.tsxState
+        if state.tsx.method == "INFO" and state.tsx.state == pj.PJSIP_TSX_STATE_TRYING:
+            self._note_info(state.src.rdata.wholeMsg)
         if self._final_status or state.tsx.method != "INVITE":
             return
         if self.outbound and state.type == pj.PJSIP_EVENT_TX_MSG:
@@ -217,21 +231,32 @@ class Dialog:
                     clock_rate_hz=stream.codecClockRate,
                     srtp=self._crypto_suite(),
                     on_hold=self._on_hold,
+                    telephone_event=stream.audTxEventPt >= 0,
                 )
             )
             return
 
     def on_dtmf(self, digit: str, method: int, duration_ms: int) -> None:
-        """Pass on a digit (pjsua2 `onDtmfDigit`)."""
-        info = method == engine.load().PJSUA_DTMF_METHOD_SIP_INFO
-        self._emit(
-            DtmfReceived(
-                at=datetime.now(UTC),
-                digit=digit.upper(),
-                method="info" if info else "rfc4733",
-                duration_ms=duration_ms if 0 < duration_ms < DTMF_DURATION_UNKNOWN else None,
-            )
-        )
+        """Pass on an RFC 4733 digit (pjsua2 `onDtmfDigit`); those by INFO are read here, in more forms."""
+        if method == engine.load().PJSUA_DTMF_METHOD_RFC2833:
+            known = 0 < duration_ms < DTMF_DURATION_UNKNOWN
+            self._emit_digit(digit.upper(), DtmfMethod.RFC4733, duration_ms if known else None)
+
+    def _note_info(self, message: str) -> None:
+        _, headers, body = split_message(message.encode("utf-8", "surrogateescape"))
+        found = read_info(headers.get("Content-Type") or "", body.decode("utf-8", "replace"))
+        if found is not None:
+            self._emit_digit(found[0], DtmfMethod.INFO, found[1])
+
+    def _emit_digit(self, digit: str, method: DtmfMethod, duration_ms: int | None) -> None:
+        if digit in DTMF_DIGITS:
+            self._emit(DtmfReceived(at=datetime.now(UTC), digit=digit, method=method, duration_ms=duration_ms))
+
+    def _send_info(self, digit: str) -> None:
+        pj = engine.load()
+        prm = pj.CallSendDtmfParam()
+        prm.method, prm.digits, prm.duration = pj.PJSUA_DTMF_METHOD_SIP_INFO, digit, INFO_DURATION_MS
+        self._require().sendDtmf(prm)
 
     def on_stream_destroyed(self, index: int) -> None:
         """Keep the figures of a stream that ends (pjsua2 `onStreamDestroyed`)."""

@@ -65,12 +65,17 @@ class NativeFramePort:
         self.queued = self._port.queued
         self.flush = self._port.flush
         self.finish = self._port.finish
+        self.pause = self._port.pause
         self.read_capture = self._port.read_capture
 
     def connect(self, stream: Any) -> None:
         """See `FramePort`."""
         stream.startTransmit(self._port)
         self._port.startTransmit(stream)
+
+    def sent(self) -> int:
+        """See `AudioPort`."""
+        return int(self._port.sent)
 
     def counters(self) -> PortCounters:
         """See `AudioPort`."""
@@ -100,7 +105,7 @@ class LightFramePort:
         self._to_send: deque[bytes] = deque()
         self._capture: deque[tuple[bytes, bytes]] = deque(maxlen=CAPTURE_FRAMES)
         self._last_sent = self._silence
-        self._streaming = False
+        self._streaming = self._paused = False
         self._finish_at: int | None = None
         self._cushion_left = 0
         self._gap = 0
@@ -146,9 +151,17 @@ class LightFramePort:
         self._flushed += dropped
         return dropped
 
+    def sent(self) -> int:
+        """See `AudioPort`."""
+        return self._sent
+
     def finish(self) -> None:
         """See `AudioPort`."""
         self._finish_at = self._written
+
+    def pause(self, on: bool) -> None:
+        """See `AudioPort`."""
+        self._paused = on
 
     def read_capture(self) -> bytes:
         """See `AudioPort`."""
@@ -175,6 +188,9 @@ class LightFramePort:
 
     def requested(self) -> bytes:
         """Return the frame to send in this tick; the media clock calls it."""
+        if self._paused:
+            self._last_sent = self._silence
+            return self._silence
         if self._cushion_left and self._to_send:
             self._cushion_left -= 1
             self._last_sent = self._silence

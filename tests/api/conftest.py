@@ -12,7 +12,8 @@ import pytest
 from aiohttp import ClientSession
 
 from sip_agent.api import ApiParts, ApiServer, CallMetrics
-from sip_agent.call import Call
+from sip_agent.call import Call, Offer
+from sip_agent.chirp import ChirpEndpoint
 from sip_agent.config import ApiSettings
 from sip_agent.record import CallRecord
 from sip_agent.status import Outcome
@@ -110,6 +111,11 @@ class Api:
             return await response.json()
 
 
+def refuse(offer: Offer) -> None:
+    """Stand in for the call flow where a test is about something else."""
+    raise AssertionError(f"nobody should call here: {offer.source_host}")
+
+
 StartApi = Callable[..., Any]
 
 
@@ -127,6 +133,7 @@ async def start_api(tmp_path: Path) -> AsyncIterator[StartApi]:
             recordings_dir=tmp_path / "recordings",
             flow=flow,
             endpoint=endpoint,
+            chirp=ChirpEndpoint(refuse, sample_rate_hz=16_000, cushion_ms=40, protected=False),
             engine=EngineInfo(name=engine, version="2.17", max_calls=1024, codecs=("PCMU",), tls="-", limits=()),
             max_calls=2,
             metrics=metrics,

@@ -69,6 +69,18 @@ async def test_delays_and_talk_time(api: Api, new_record: NewRecord) -> None:
     assert (0, 1) == tuple(_value(samples, "talk_seconds_bucket", le=le) for le in ("60.0", "120.0"))
 
 
+async def test_turns(api: Api, new_record: NewRecord) -> None:
+    """Each reply and each interruption of the agent counts in a histogram in seconds; other turns do not."""
+    figures = ((None, None), (400, 120), (1900, None))
+    turns = [{"response_latency_ms": latency_ms, "stop_time_ms": stop_ms} for latency_ms, stop_ms in figures]
+    api.metrics.observe(new_record(turns=turns))
+
+    samples = await _samples(api)
+
+    assert (2, 2.3) == tuple(_value(samples, f"response_latency_seconds_{name}") for name in ("count", "sum"))
+    assert (1, 0.12) == tuple(_value(samples, f"stop_time_seconds_{name}") for name in ("count", "sum"))
+
+
 async def test_sound_and_rtp(api: Api, new_record: NewRecord) -> None:
     """Underruns, late frames, failed recordings and RTP losses add up; a negative loss takes nothing away."""
     lossy = RtpRecord(rx=RtpDirection(packets=100, lost=3, discarded=1), tx=RtpDirection(packets=90, lost=2))

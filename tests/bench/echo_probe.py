@@ -31,9 +31,9 @@ _RTP = struct.Struct("!BBHII")
 
 
 class EchoProbe:
-    """One call to the agent's echo."""
+    """One call to `user`, who says back what is said."""
 
-    def __init__(self, agent: AgentProcess, markers: int) -> None:
+    def __init__(self, agent: AgentProcess, markers: int, user: str) -> None:
         self.delays_ms: list[float] = []
         self.lateness_ms: list[float] = []
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -42,7 +42,7 @@ class EchoProbe:
         self._markers = markers
         self._peer = Peer(agent)
         offer = self._peer.offer(port=self.socket.getsockname()[1], codec="0 PCMU/8000")
-        response = self._peer.invite(sdp=offer)
+        response = self._peer.invite(user, sdp=offer)
         assert response.status == 200
         self.socket.connect(("127.0.0.1", _media_port(response.body)))
         self._loud = _loud_frames(markers)
@@ -92,10 +92,10 @@ class EchoDelays:
     lateness_ms: list[float]
 
 
-def measure_delays(agent: AgentProcess, *, probes: int, markers: int) -> EchoDelays:
+def measure_delays(agent: AgentProcess, *, probes: int, markers: int, user: str = "echo") -> EchoDelays:
     """Have `probes` calls send `markers` markers each."""
     with ExitStack() as open_probes, selectors.DefaultSelector() as selector:
-        calls = [EchoProbe(agent, markers) for _ in range(probes)]
+        calls = [EchoProbe(agent, markers, user) for _ in range(probes)]
         for call in calls:
             open_probes.callback(call.close)
             selector.register(call.socket, selectors.EVENT_READ, call)

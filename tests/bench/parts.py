@@ -9,9 +9,13 @@ from typing import Any
 from sip_agent.store import CallQuery, reading
 from tests.bench.echo_probe import measure_delays
 from tests.bench.figures import Figure, percentile
+from tests.bench.interruptions import flush_times_ms, stop_times_ms
+from tests.bench.measuring import measure_turns
 from tests.bench.processes import (
+    Target,
     cpu_ms_per_call_second,
     running_agent,
+    running_echo_bot,
     running_floor,
     setting_up,
     talking,
@@ -125,19 +129,98 @@ def memory(scale: Scale) -> Iterator[Figure]:
     yield Figure(name="memory, second 200 calls: growth left", value=(rests_kb[1] - rests_kb[0]) / 1000, unit="MB")
 
 
+def bridge(scale: Scale) -> Iterator[Figure]:
+    """Bridge 50 calls to an echoing WebSocket bot in Twilio's dialect: processor time, gaps, added delay."""
+    calls, folder = 50, scale.folder / "bridge"
+    with running_echo_bot(folder) as url:
+        for sample_rate_hz in (8000, 16_000) if scale.with_16_khz else (8000,):
+            routes = [
+                {"match": {"user": "echo"}, "handler": "echo"},
+                {"match": {}, "handler": "websocket", "options": {"url": url, "dialect": "twilio"}},
+            ]
+            with running_agent(
+                folder / str(sample_rate_hz), calls=calls + ECHO_PROBES, sample_rate_hz=sample_rate_hz, routes=routes
+            ) as (agent, target):
+                yield from _bridge(scale, agent, target, calls, f"{sample_rate_hz // 1000} kHz")
+
+
+def hearing(scale: Scale) -> Iterator[Figure]:
+    """Take the processor time of listening to 50 calls whose callers never fall silent."""
+    calls = 50
+    for sample_rate_hz in (8000, 16_000) if scale.with_16_khz else (8000,):
+        deaf, listening = (
+            _agent_cpu_ms(scale, calls, sample_rate_hz, handler)
+            for handler in ("record", "tests.bench.handlers:Listen")
+        )
+        name = f"voice activity, {calls} calls, {sample_rate_hz // 1000} kHz: CPU per call-second"
+        yield Figure(name=name, value=listening - deaf, unit="ms", at_most=1.0)
+
+
+def barge_in(scale: Scale) -> Iterator[Figure]:
+    """Stop what the agent says beside 50 calls that are listened to: how long it is still heard."""
+    calls, folder = 50, scale.folder / "barge-in"
+    routes = [
+        {"match": {"user": "stop"}, "handler": "tests.bench.handlers:StopOften"},
+        {"match": {"user": "give_way"}, "handler": "tests.bench.handlers:GiveWay"},
+        {"match": {}, "handler": "tests.bench.handlers:Listen"},
+    ]
+    with (
+        running_agent(folder, calls=calls + 2, routes=routes) as (agent, target),
+        talking(folder / "callers", target, calls=calls, seconds=60),
+    ):
+        flushes_ms = flush_times_ms(agent)
+        stops_ms = stop_times_ms(agent)
+    yield Figure(name="barge-in, stop to last frame sent, median", value=percentile(flushes_ms, 50), unit="ms")
+    name = f"barge-in, stop to last frame sent, longest of {len(flushes_ms)}"
+    yield Figure(name=name, value=max(flushes_ms), unit="ms", at_most=40)
+    yield Figure(name="barge-in, caller's first sound to silence, median", value=percentile(stops_ms, 50), unit="ms")
+    yield Figure(name=f"barge-in, the same, longest of {len(stops_ms)}", value=max(stops_ms), unit="ms")
+
+
+def turns(scale: Scale) -> Iterator[Figure]:
+    """Time the turns and metrics of a call of five minutes, and how late the event loop gets meanwhile."""
+    yield from measure_turns(scale.folder / "turns")
+
+
 PARTS: dict[str, Part] = {
     "cpu": cpu,
     "underruns": underruns,
     "round-trip": round_trip,
     "set-up": set_up,
     "memory": memory,
+    "hearing": hearing,
+    "barge-in": barge_in,
+    "turns": turns,
+    "bridge": bridge,
 }
 
 
-def _agent_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int) -> float:
-    folder = scale.folder / f"cpu-{calls}-{sample_rate_hz}"
+def _bridge(scale: Scale, agent: AgentProcess, target: Target, calls: int, name: str) -> Iterator[Figure]:
+    measuring_s = 2 * (scale.markers / ECHO_PROBES * 0.55 + 3)
+    seconds = scale.window_s + measuring_s
+    with talking(agent.folder / "callers", target, calls=calls, seconds=seconds) as callers:
+        costs = cpu_ms_per_call_second(target, calls, scale.window_s)
+        markers = -(-scale.markers // ECHO_PROBES)
+        direct = measure_delays(agent, probes=ECHO_PROBES, markers=markers, user="echo")
+        bridged = measure_delays(agent, probes=ECHO_PROBES, markers=markers, user="bench")
+        callers.wait(seconds + 60)
+        records = _finished(agent, calls + 2 * ECHO_PROBES)
+    bridges = [record for record in records if record["handler"] == "websocket"]
+    # A call that heard little would have cost less.
+    assert all(record["rtp"]["rx"]["packets"] > 0.75 * record["talk_ms"] / 20 for record in bridges)
+    added_ms = percentile(bridged.delays_ms, 50) - percentile(direct.delays_ms, 50)
+    yield Figure(name=f"bridge, {calls} calls, {name}: CPU per call-second", value=costs, unit="ms", at_most=5.0)
+    yield Figure(name=f"bridge, {name}: underruns", value=_sum(bridges, "underruns"), unit="", at_most=0)
+    yield Figure(name=f"bridge, {name}: late frames", value=_sum(bridges, "late_frames"), unit="")
+    yield Figure(name=f"bridge, {name}: added delay, median", value=added_ms, unit="ms", at_most=60)
+    yield Figure(name=f"bridge, {name}: round trip, p95", value=percentile(bridged.delays_ms, 95), unit="ms")
+    yield Figure(name=f"bridge, {name}: markers lost", value=bridged.lost, unit="")
+
+
+def _agent_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int, handler: str = "echo") -> float:
+    folder = scale.folder / f"cpu-{calls}-{sample_rate_hz}-{handler.rpartition(':')[2]}"
     with (
-        running_agent(folder, calls=calls, sample_rate_hz=sample_rate_hz) as (agent, target),
+        running_agent(folder, calls=calls, sample_rate_hz=sample_rate_hz, handler=handler) as (agent, target),
         talking(folder / "callers", target, calls=calls, seconds=scale.window_s) as callers,
     ):
         costs = cpu_ms_per_call_second(target, calls, scale.window_s)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +63,7 @@ def cpu_ms_per_call_second(target: Target, calls: int, window_s: float) -> float
 
 @contextmanager
 def running_agent(
-    folder: Path, *, calls: int, sample_rate_hz: int = 8000, handler: str = "echo", **settings: Mapping[str, Any]
+    folder: Path, *, calls: int, sample_rate_hz: int = 8000, handler: str = "echo", **settings: Any
 ) -> Iterator[tuple[AgentProcess, Target]]:
     """Run an agent that takes `calls` calls with one handler, and records them."""
     limits = {"max_calls": calls + 50, "calls_per_second": 1000}
@@ -79,6 +79,22 @@ def running_agent(
     )
     with agent:
         yield agent, Target(pid=agent.pid, port=agent.udp_port, log_file=agent.log_file)
+
+
+@contextmanager
+def running_echo_bot(folder: Path) -> Iterator[str]:
+    """Run a WebSocket bot that says back what it hears; yields its address."""
+    folder.mkdir(parents=True)
+    log_file = folder / "bot.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.echo_bot"], cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log
+        )
+    try:
+        line = eventually(lambda: log_file.read_text(encoding="utf-8"), f"port in {log_file}")
+        yield f"ws://127.0.0.1:{int(line.removeprefix('port '))}/"
+    finally:
+        end(process, signal.SIGTERM)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def test_the_settings_file_is_valid_and_writes_where_it_may(name: str, monkeypat
     assert ("0.0.0.0",) == settings.sip.bind  # noqa: S104  (behind a firewall, with an allow-list)
     assert "cekura" in settings.admission.allow
     assert Path(data, "recordings") == settings.media.recordings_dir
+    assert Path(data, "speech-cache") == settings.speech.cache_dir
     assert f"sqlite:///{data}/sip-agent.db" == settings.store.url
 
 

@@ -1,0 +1,86 @@
+"""Tools that a script uses: an HTTP address, or a Python function."""
+
+import asyncio
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+ANSWER_BYTES_MAX = 64 * 1024
+"""A tool's answer goes into the record and into what is said: it is small."""
+
+
+class ToolFailed(Exception):  # noqa: N818  (a fact that a script may have steps for)
+    """The tool was not there, refused, took too long, or said what cannot be understood."""
+
+
+def find_function(target: str, folder: Path) -> Callable[..., Any]:
+    """Return the function `module:function`, looked for beside the script too; raises ToolFailed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    module, _, name = target.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:  # somebody's module may fail in any way when it is imported
+        raise ToolFailed(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise ToolFailed(f"{target} is no function")
+    return function  # type: ignore[no-any-return]
+
+
+async def use_tool(target: str, arguments: Mapping[str, Any], *, timeout_s: float, folder: Path) -> Any:
+    """Use a tool and return its answer as a JSON value; raises ToolFailed that says what went wrong.
+
+    An HTTP address gets the arguments as a JSON object by POST, and no redirect is followed. A function that is
+    no coroutine function runs in a thread.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            if target.lower().startswith(("http://", "https://")):
+                return await _post(target, arguments)
+            return await _call(find_function(target, folder), arguments)
+    except TimeoutError as error:
+        raise ToolFailed(f"no answer within {timeout_s:g} s") from error
+
+
+async def _post(address: str, arguments: Mapping[str, Any]) -> Any:
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(address, json=arguments, allow_redirects=False) as response,
+        ):
+            body = bytearray()
+            async for piece in response.content.iter_any():
+                body += piece
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise ToolFailed(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+    except aiohttp.ClientError as error:
+        raise ToolFailed(f"{type(error).__name__}: {error}") from error
+    text = body.decode(errors="replace")
+    if not 200 <= response.status < 300:
+        raise ToolFailed(f"HTTP {response.status} {text[:200]}".rstrip())
+    try:
+        return json.loads(text) if text.strip() else None
+    except ValueError:
+        return text
+
+
+async def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        if inspect.iscoroutinefunction(function):
+            answer = await function(**arguments)
+        else:
+            answer = await asyncio.to_thread(function, **arguments)
+        written = json.dumps(answer)
+    except TimeoutError:
+        raise
+    except Exception as error:  # it may fail in any way: that is the script's to handle
+        raise ToolFailed(f"{type(error).__name__}: {error}") from error
+    if len(written) > ANSWER_BYTES_MAX:
+        raise ToolFailed(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+    return json.loads(written)

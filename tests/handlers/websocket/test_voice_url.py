@@ -1,0 +1,170 @@
+"""Calls whose bot is found through a voice URL: what it is asked, and what is done with its answer."""
+
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from aiohttp import web
+
+from sip_agent.handlers.websocket import WebSocketHandler
+from sip_agent.handlers.websocket.voice_url import signature
+from sip_agent.testing import FakeCall
+from tests.handlers.websocket.bots import Bot, running_bot, serving, tone
+
+RATE_HZ = 8000
+
+
+class VoiceUrl:
+    """A voice URL: `forms` and `headers` are what it was asked, `twiml` is what it answers."""
+
+    def __init__(self, twiml: str) -> None:
+        self.twiml = twiml
+        self.url = ""
+        self.forms: list[dict[str, str]] = []
+        self.headers: dict[str, str] = {}
+        self.sound = b""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request: TwiML to a POST, the sound to a GET."""
+        if request.method == "GET":
+            return web.Response(body=self.sound)
+        self.headers = dict(request.headers)
+        self.forms.append({name: str(value) for name, value in (await request.post()).items()})
+        if self.twiml == "broken":
+            return web.Response(status=500)
+        return web.Response(text=self.twiml, content_type="text/xml")
+
+
+@asynccontextmanager
+async def voice_url(twiml: str | Callable[[str], str]) -> AsyncIterator[VoiceUrl]:
+    """Run a voice URL; `twiml` may be a function of the address that it has."""
+    server = VoiceUrl("")
+    async with serving(server.answer) as address:
+        server.url = f"http://{address}/voice?tenant=1"
+        server.twiml = twiml if isinstance(twiml, str) else twiml(address)
+        yield server
+
+
+@pytest.fixture
+async def bot() -> AsyncIterator[Bot]:
+    """Run a bot."""
+    async with running_bot() as running:
+        yield running
+
+
+def calling(server: VoiceUrl, headers: dict[str, str] | None = None, **options: object) -> FakeCall:
+    """Return a call whose handler asks the voice URL."""
+    handler = WebSocketHandler(voice_url=server.url, **{"slow_after_s": 0, **options})  # type: ignore[arg-type]
+    return FakeCall(handler, sample_rate_hz=RATE_HZ, headers=headers)
+
+
+def connect(bot: Bot) -> str:
+    """Return the TwiML that connects a bot."""
+    parameter = '<Parameter name="tenant" value="acme"/>'
+    return f'<Response><Connect><Stream url="{bot.url}">{parameter}</Stream></Connect></Response>'
+
+
+def test_the_signature_is_twilios() -> None:
+    """The example of Twilio's documentation on validating requests."""
+    parameters = {
+        "CallSid": "CA1234567890ABCDE",
+        "Caller": "+12349013030",
+        "Digits": "1234",
+        "From": "+12349013030",
+        "To": "+18005551212",
+    }
+    url = "https://mycompany.com/myapp.php?foo=1&bar=2"
+    assert "0/KCTR6DLpKmkAf8muzZqo1nDgQ=" == signature("12345", url, parameters)
+
+
+async def test_the_voice_url_is_asked_and_its_bot_connected(bot: Bot, tmp_path: Path) -> None:
+    """It gets the call and its headers, signed; the bot gets the parameters of the stream, and the headers too."""
+    (tmp_path / "token").write_text("12345")
+    async with (
+        voice_url(connect(bot)) as server,
+        calling(server, {"X-Run-Id": "7"}, account_sid="AC5", auth_token_file=str(tmp_path / "token")) as caller,
+    ):
+        await caller.until_answered()
+        await caller.until(lambda: bool(bot.events("start")), "start")
+        await bot.close()
+        await caller.until_ended()
+    (form,) = server.forms
+    start = bot.events("start")[0]["start"]
+    assert ("7", "inbound", "ringing", "AC5") == (
+        form["SipHeader_X-Run-Id"],
+        form["Direction"],
+        form["CallStatus"],
+        form["AccountSid"],
+    )
+    assert (caller.call.invite.from_uri, caller.call.invite.to_uri) == (form["From"], form["To"])
+    assert start["callSid"] == form["CallSid"]
+    assert signature("12345", server.url, form) == server.headers["X-Twilio-Signature"]
+    assert {"X-Run-Id": "7", "tenant": "acme"} == start["customParameters"]
+    assert [180, 200] == caller.statuses
+    assert "the TwiML of the voice URL came to its end" == caller.record.end_reason
+
+
+async def test_plays_pauses_sends_digits_and_hangs_up() -> None:
+    """The verbs around a stream, in order; the sound comes over HTTP."""
+
+    def twiml(address: str) -> str:
+        return (
+            f'<Response><Play loop="2">http://{address}/hi.wav</Play><Pause length="0"/>'
+            '<Play digits="4w2"/><Hangup/><Say>never</Say></Response>'
+        )
+
+    async with voice_url(twiml) as server:
+        server.sound = wav(tone(700, 200))
+        async with calling(server) as caller:
+            await caller.until_ended()
+    loud = np.abs(caller.heard).reshape(-1, 160).max(axis=1) > 2000
+    assert 400 == pytest.approx(loud.sum() * 20, abs=40)
+    assert "42" == caller.digits
+    assert "the TwiML of the voice URL hangs up" == caller.record.end_reason
+    assert "answered" == caller.record.outcome
+
+
+@pytest.mark.parametrize(("reason", "status"), [("busy", 486), ("rejected", 603)])
+async def test_rejects(reason: str, status: int) -> None:
+    """The call is not answered."""
+    async with voice_url(f'<Response><Reject reason="{reason}"/></Response>') as server, calling(server) as caller:
+        await caller.until_ended()
+    assert [180, status] == caller.statuses
+    assert ("rejected", None) == (caller.record.outcome, caller.record.error)
+
+
+@pytest.mark.parametrize(
+    ("twiml", "message"),
+    [
+        ("broken", "answered with HTTP status 500"),
+        ("<Response><Gather/></Response>", "<Gather> is not supported"),
+        ("hello", "no XML"),
+        ('<Response><Connect><Stream url="ws://127.0.0.1:1/x"/></Connect></Response>', "Connection refused"),
+    ],
+)
+async def test_an_answer_that_cannot_be_carried_out_refuses_the_call(twiml: str, message: str) -> None:
+    """502, and the record says what was wrong with it."""
+    async with voice_url(twiml) as server, calling(server) as caller:
+        await caller.until_ended()
+    assert [180, 502] == caller.statuses
+    assert message in (caller.record.end_reason or "")
+    assert "tenant=1" not in (caller.record.end_reason or "")
+
+
+async def test_a_voice_url_that_is_not_there_refuses_the_call() -> None:
+    """As a bot that is not there does."""
+    async with FakeCall(WebSocketHandler(voice_url="http://127.0.0.1:1/voice")) as caller:
+        await caller.until_ended()
+    assert [180, 502] == caller.statuses
+    assert "http://127.0.0.1:1/voice cannot be reached: Connection refused" == caller.record.end_reason
+
+
+def wav(samples: np.ndarray) -> bytes:
+    """Return a WAV file."""
+    out = io.BytesIO()
+    soundfile.write(out, samples, RATE_HZ, format="WAV")
+    return out.getvalue()

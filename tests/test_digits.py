@@ -1,0 +1,112 @@
+"""DTMF digits: what a SIP INFO says, and each digit once."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sip_agent.digits import DIGITS_MAX, DTMF_DIGITS, Digits, read_info
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class TestInfo:
+    """`read_info`."""
+
+    @pytest.mark.parametrize(
+        ("content_type", "body", "expected"),
+        [
+            ("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n", ("5", 160)),
+            ("application/dtmf-relay", "Signal= 5\r\nDuration= 250\r\n", ("5", 250)),
+            ("Application/DTMF-Relay; charset=utf-8", "signal=#\nduration=100", ("#", 100)),
+            ("application/dtmf-relay", "Signal=*", ("*", None)),
+            ("application/dtmf-relay", "Signal=10\r\nDuration=160", ("*", 160)),
+            ("application/dtmf-relay", "Signal=11", ("#", None)),
+            ("application/dtmf-relay", "Signal=15", ("D", None)),
+            ("application/dtmf-relay", "Duration=160\r\nSignal=a\r\n", ("A", 160)),
+            ("application/dtmf", "5", ("5", None)),
+            ("application/dtmf", "*\r\n", ("*", None)),
+            ("application/dtmf", " d ", ("D", None)),
+            ("application/dtmf", "Signal=7\r\nDuration=80", ("7", 80)),
+        ],
+    )
+    def test_forms(self, content_type: str, body: str, expected: tuple[str, int | None]) -> None:
+        """Both types are read, as the gateways in the field write them."""
+        assert expected == read_info(content_type, body)
+
+    @pytest.mark.parametrize(
+        ("content_type", "body"),
+        [
+            ("application/dtmf-relay", ""),
+            ("application/dtmf-relay", "5"),
+            ("application/dtmf-relay", "Signal="),
+            ("application/dtmf-relay", "Signal=16"),
+            ("application/dtmf-relay", "Signal=55"),
+            ("application/dtmf-relay", "Signal=x"),
+            ("application/dtmf", ""),
+            ("application/dtmf", "123"),
+            ("application/dtmf", "é"),
+            ("application/media_control+xml", "5"),
+            ("text/plain", "Signal=5"),
+            ("", "5"),
+        ],
+    )
+    def test_what_is_no_digit(self, content_type: str, body: str) -> None:
+        """Anything else is no digit."""
+        assert read_info(content_type, body) is None
+
+    @given(st.sampled_from(["application/dtmf-relay", "application/dtmf"]), st.text(max_size=60))
+    def test_hostile_bodies(self, content_type: str, body: str) -> None:
+        """Whatever is sent, it is a digit or nothing."""
+        found = read_info(content_type, body)
+        assert found is None or found[0] in DTMF_DIGITS
+
+
+def digits_of(*presses: tuple[str, str, float]) -> str:
+    """Return which of the digits (digit, method, second) are new."""
+    digits = Digits()
+    return "".join(
+        digit for digit, method, second in presses if digits.note(digit, method, START + timedelta(seconds=second))
+    )
+
+
+class TestDigits:
+    """Each digit once."""
+
+    def test_by_several_methods(self) -> None:
+        """The same key by another method is the same key, whichever comes first."""
+        assert "1" == digits_of(("1", "rfc4733", 0), ("1", "inband", 0.05), ("1", "info", 0.3))
+        assert "1" == digits_of(("1", "inband", 0), ("1", "rfc4733", 0.1))
+
+    def test_pressed_twice(self) -> None:
+        """The same key by the same method was pressed again; each press has its echo."""
+        assert "11" == digits_of(
+            ("1", "rfc4733", 0), ("1", "inband", 0.05), ("1", "rfc4733", 0.3), ("1", "inband", 0.35)
+        )
+        assert "11" == digits_of(
+            ("1", "rfc4733", 0), ("1", "rfc4733", 0.2), ("1", "inband", 0.25), ("1", "inband", 0.45)
+        )
+
+    def test_long_after(self) -> None:
+        """The same digit by another method much later is another press."""
+        assert "11" == digits_of(("1", "rfc4733", 0), ("1", "info", 1.5))
+
+    def test_other_digits_do_not_matter(self) -> None:
+        """Digits between do not hide the other one."""
+        assert "12" == digits_of(("1", "rfc4733", 0), ("2", "rfc4733", 0.2), ("1", "inband", 0.3), ("2", "inband", 0.4))
+
+    async def test_a_flood_ends(self) -> None:
+        """Nobody can fill the memory with digits."""
+        digits = Digits()
+        taken = sum(digits.note("1", "info", START + timedelta(seconds=number)) for number in range(DIGITS_MAX + 50))
+
+        assert DIGITS_MAX == taken
+
+    async def test_after_the_end(self) -> None:
+        """Digits that wait are still given out when the call is over, then None, again and again."""
+        digits = Digits()
+        digits.note("1", "info", START)
+        digits.end()
+
+        assert ["1", None, None] == [await digits.next(), await digits.next(), await digits.next()]
