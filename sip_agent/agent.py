@@ -20,6 +20,7 @@ from sip_agent.call_flow import CallFlow, FlowParts
 from sip_agent.chirp import ChirpEndpoint
 from sip_agent.config import Settings, SettingSource
 from sip_agent.errors import SettingsError
+from sip_agent.faults import refuse_native_faults
 from sip_agent.headers import PROFILES, CorrelationProfile, SecretHeaders
 from sip_agent.hearing import Hearing
 from sip_agent.recording import RecordingWriter
@@ -76,6 +77,8 @@ class Agent:
     async def _start(self) -> None:
         settings = self.settings
         info = engine.describe_engine(settings.media.engine)
+        if info.name is engine.EngineName.LIGHT:
+            refuse_native_faults(settings.routes)
         max_calls = min(settings.admission.max_calls, info.max_calls)
         routes = Routes(settings.routes, settings.base_dir)
         self.store = CallStore.open(settings.store.url, base_dir=settings.base_dir)

@@ -204,6 +204,14 @@ class CallAudio:
         """Have `on_capture` called with blocks of (received, sent) sound: int16, interleaved stereo."""
         self._on_capture = on_capture
 
+    def alter_sent(self, alter: Callable[[bytes, int], bytes]) -> None:
+        """Have all sound to send pass through `alter(frames, queued)`, which keeps its length.
+
+        `frames` are whole frames (int16), `queued` is how many wait to be sent before them.
+        """
+        port = self._port
+        self._write = lambda frames: port.write(alter(frames, port.queued()))
+
     def watch(self, on_underrun: Callable[[int], None]) -> None:
         """Have `on_underrun` called with the milliseconds of a gap in what was sent, once it is over."""
         self._on_underrun = on_underrun

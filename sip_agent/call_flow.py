@@ -23,6 +23,7 @@ from sip_agent.call import Call, Dialog, Offer
 from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import CallRejected, MessageError, SipAgentError, StackRefusal
 from sip_agent.events import CallEvent
+from sip_agent.faults import spoil
 from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
 from sip_agent.hearing import Hearing
 from sip_agent.invite import WEBSOCKET, Invite, bracketed
@@ -102,9 +103,10 @@ class CallFlow:
             self._admit_call(invite)
             self._admitted.add(record.call_uuid)
             record.handler = route.handler
+            record.faults = list(route.faults.named)
             record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
             await self._begin(record)
-            dialog = await offer.accept()
+            dialog = spoil(await offer.accept(route.faults.line), route.faults)
             await self._converse(dialog, invite, ids, route, record)
         except Challenged as challenge:
             await self._challenge(offer, invite, record, challenge)

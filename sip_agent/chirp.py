@@ -25,6 +25,7 @@ from sip_agent.frame_rings import FrameRings
 from sip_agent.handlers.websocket.dialect import UnreadableMessage
 from sip_agent.handlers.websocket.pcm import SAMPLE_RATE_HZ, checked_sound, read_chirp_event, session_error
 from sip_agent.invite import WEBSOCKET, bracketed
+from sip_agent.line import LineFaults
 from sip_agent.status import EndedBy, SipStatus
 from sip_agent.ua.pump import Pump
 
@@ -218,6 +219,10 @@ class ChirpDialog:
         code = INTERNAL_ERROR if ended_by is EndedBy.SYSTEM and status else NORMAL
         await self._close_socket(code, reason)
 
+    async def vanish(self, reason: str) -> None:
+        """See `Dialog`; a WebSocket cannot be left open by who is not there, so this closes it."""
+        await self.terminate(EndedBy.AGENT, reason=reason)
+
     async def refer(self, uri: str) -> None:  # noqa: ARG002
         """See `Dialog`."""
         raise UserAgentError("transfer", "a call by WebSocket cannot be transferred")
@@ -358,7 +363,7 @@ class ChirpOffer:
         if not self.dialog.decision.done():
             self.dialog.decision.set_result(Decision(status=status, headers=tuple(headers)))
 
-    async def accept(self) -> ChirpDialog:
+    async def accept(self, _faults: LineFaults | None = None, /) -> ChirpDialog:
         """See `Offer`."""
         return self.dialog
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from sip_agent.audio import CallAudio
 from sip_agent.digits import DtmfMethod
 from sip_agent.events import CallEvent
+from sip_agent.line import LineFaults
 from sip_agent.status import EndedBy
 
 
@@ -29,6 +30,9 @@ class Dialog(Protocol):
         reason: str = "",
     ) -> None:
         """End the call: BYE when it is confirmed, otherwise a final response (or CANCEL, if we called)."""
+
+    async def vanish(self, reason: str) -> None:
+        """End the call without a word to the peer, for tests of what it does then."""
 
     async def refer(self, uri: str) -> None:
         """Ask the peer to call `uri` instead (REFER, RFC 3515)."""
@@ -53,5 +57,5 @@ class Offer(Protocol):
     async def reject(self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True) -> None:
         """Refuse the call; a stateless response is not remembered for retransmissions (RFC 3261 §8.2.7)."""
 
-    async def accept(self) -> Dialog:
-        """Open the dialog; raises StackRefusal if the SIP stack has refused the INVITE itself."""
+    async def accept(self, faults: LineFaults | None = None, /) -> Dialog:
+        """Open the dialog, spoilt if asked; raises StackRefusal if the SIP stack has refused the INVITE itself."""

@@ -1,12 +1,12 @@
 """Which handler takes a call: the first route whose conditions all hold."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sip_agent.call import ConversationHandler
-from sip_agent.config import RouteMatch, RouteSettings
+from sip_agent.config import FaultSettings, RouteMatch, RouteSettings
 from sip_agent.errors import CallRejected
 from sip_agent.handlers import handler_factory
 from sip_agent.invite import Invite
@@ -21,6 +21,7 @@ class Route:
     handler: str
     options: dict[str, Any]
     build: Callable[[], ConversationHandler]
+    faults: FaultSettings = field(default_factory=FaultSettings)
 
 
 class Routes:
@@ -32,6 +33,7 @@ class Routes:
                 match=item.match,
                 handler=item.handler,
                 options=item.options,
+                faults=item.faults,
                 build=handler_factory(item.handler, item.options, base_dir),
             )
             for item in settings

@@ -207,7 +207,7 @@ class FakeDialog:
         self.telephone_event = telephone_event
         self.audio: CallAudio | None = None
         self.refuse = set(refuse)
-        self.answered = self.ended = False
+        self.answered = self.ended = self.vanished = False
         self.statuses: list[int] = []
         self.response_headers: tuple[tuple[str, str], ...] = ()
         self.transfers: list[str] = []
@@ -262,6 +262,12 @@ class FakeDialog:
         if not self.answered:
             self._respond(status or SipStatus.DECLINE, headers)
         self._disconnect(ended_by, reason)
+
+    async def vanish(self, reason: str) -> None:
+        """See `Dialog`."""
+        await self._consider("vanish")
+        self.vanished = True
+        self._disconnect(EndedBy.AGENT, reason)
 
     async def refer(self, uri: str) -> None:
         """See `Dialog`."""

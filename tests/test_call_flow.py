@@ -24,6 +24,7 @@ from sip_agent.call_flow import CHALLENGE_EXPIRES, CallFlow, FlowParts
 from sip_agent.config import RouteMatch, RouteSettings
 from sip_agent.errors import CallRejected, StackRefusal, UserAgentError
 from sip_agent.headers import PROFILES, SecretHeaders
+from sip_agent.line import LineFaults
 from sip_agent.record import CallRecord
 from sip_agent.recording import RecordingWriter
 from sip_agent.routes import Route, Routes
@@ -60,7 +61,7 @@ class FakeOffer:
         assert stateful is (int(status) != 401)
         self.response = int(status), dict(headers)
 
-    async def accept(self) -> FakeDialog:
+    async def accept(self, _faults: LineFaults | None = None, /) -> FakeDialog:
         """Open the dialog."""
         if self._stack_refuses:
             raise StackRefusal(488, "no codec in common")

@@ -13,7 +13,8 @@ set -euo pipefail
 readonly MIN_VERSION=2.17
 readonly LOCAL_VERSION=sipagent.1
 readonly WRAPPER_INPUTS=(pjsua2_ext.i ring.hpp playout.hpp pj_calls.hpp frame_port.hpp bridge_clock.hpp waker.hpp
-  invite_gate.hpp fitted_buffers.hpp make_wheel.py)
+  invite_gate.hpp fitted_buffers.hpp make_wheel.py
+  faults.i impairment.hpp courier.hpp line.hpp noise_source.hpp vanisher.hpp)
 readonly CONFIGURE_FLAGS=(--disable-shared --disable-sound --disable-video --enable-epoll --with-external-srtp
   --with-external-speex --enable-speex-resample --disable-speex-codec --disable-speex-aec --disable-gsm-codec
   --disable-ilbc-codec --disable-g7221-codec --disable-l16-codec --disable-libwebrtc --disable-libyuv --disable-v4l2
@@ -179,8 +180,8 @@ build_wheel() {
     exit 3
   fi
   say "compiling the Python module for $("$python" -V) (about a minute)…"
-  logged swig "${includes[@]}" "-I$libraries/swig" -c++ -w312 -threads -python -outdir "$work" -o "$work/wrap.cpp" \
-    "$here/pjsua2_ext.i"
+  logged swig "${includes[@]}" "-I$here" "-I$libraries/swig" -c++ -w312 -threads -python -outdir "$work" \
+    -o "$work/wrap.cpp" "$here/pjsua2_ext.i"
   # -O1: the wrapper is glue, and takes half the time to compile.
   logged g++ -std=c++17 -O1 -fPIC -DNDEBUG -DPJ_AUTOCONF=1 -fvisibility=hidden "-I$here" "-I$include" \
     "${includes[@]}" -c "$work/wrap.cpp" -o "$work/wrap.o"

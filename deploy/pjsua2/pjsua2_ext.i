@@ -315,3 +315,5 @@ public:
 bool trim_memory();
 
 }
+
+%include "faults.i"

@@ -2,6 +2,7 @@
 
 from sip_agent.config.describe import SettingDescription, describe_settings, effective_values, toml_value
 from sip_agent.config.durations import format_duration, parse_duration
+from sip_agent.config.faults import FaultSettings
 from sip_agent.config.reading import CONFIG_VARIABLE, DEFAULT_FILE, load_settings
 from sip_agent.config.sections import (
     AccountSettings,
@@ -37,6 +38,7 @@ __all__ = [
     "CorrelationHeaders",
     "CorrelationSettings",
     "EngineChoice",
+    "FaultSettings",
     "HeaderSettings",
     "LogFormat",
     "LogLevel",

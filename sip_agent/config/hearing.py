@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from media.endpointing import Endpointing
-from sip_agent.config.sections import Section
+from sip_agent.config.section import Section
 from sip_agent.config.values import Duration, PositiveDuration
 from sip_agent.digits import InBandDtmf
 

@@ -33,6 +33,8 @@ _MESSAGES: Mapping[str, str] = {
     "bool_type": "write true or false",
     "dict_type": 'write a table, like { name = "value" }',
     "enum": "write one of {expected}",
+    "float_parsing": "write a number",
+    "float_type": "write a number",
     "greater_than_equal": "write a number from {ge} on",
     "int_from_float": "write a whole number",
     "int_parsing": "write a whole number",

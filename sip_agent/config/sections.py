@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationInfo,
@@ -16,7 +14,9 @@ from pydantic import (
 )
 
 from sip_agent.auth import DigestAlgorithm
+from sip_agent.config.faults import FaultSettings
 from sip_agent.config.secret_files import read_users_file, secret_or_file
+from sip_agent.config.section import Section
 from sip_agent.config.values import (
     CODECS,
     SAMPLE_RATES_HZ,
@@ -52,12 +52,6 @@ def agent_version() -> str:
         return metadata.version("sip-agent")
     except metadata.PackageNotFoundError:  # run from a source tree
         return "0.0.0"
-
-
-class Section(BaseModel):
-    """A part of the settings: closed and immutable."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class SipTlsSettings(Section):
@@ -326,6 +320,9 @@ class RouteSettings(Section):
     )
     handler: Name = Field(description="name of a handler, or module:Class")
     options: dict[str, Any] = Field(default_factory=dict, description="options that the handler is given")
+    faults: FaultSettings = Field(
+        default_factory=FaultSettings, description="what goes wrong on purpose, to test tests and alarms"
+    )
 
 
 class StoreSettings(Section):

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from sip_agent.config.hearing import HearingSettings
+from sip_agent.config.section import Section
 from sip_agent.config.sections import (
     AccountSettings,
     AdmissionSettings,
@@ -19,11 +21,9 @@ from sip_agent.config.sections import (
     LogSettings,
     MediaSettings,
     RouteSettings,
-    Section,
     SipSettings,
     StoreSettings,
 )
-from sip_agent.config.hearing import HearingSettings
 from sip_agent.config.speech import SpeechSettings
 from sip_agent.config.values import Loading, SettingSource, SrtpMode, is_ip_address
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator
 
 from sip_agent.config.secret_files import secret_or_file
-from sip_agent.config.sections import Section
+from sip_agent.config.section import Section
 from sip_agent.config.values import BaseUrl, Name, OptionalPath, PositiveDuration, SettingsPath, WholeNumber
 
 

@@ -35,6 +35,31 @@ class EngineChoice(StrEnum):
     LIGHT = "light"
 
 
+class OneWay(StrEnum):
+    """In which direction no sound gets through."""
+
+    AGENT_UNHEARD = "agent_unheard"
+    CALLER_UNHEARD = "caller_unheard"
+
+
+class WrongCodec(StrEnum):
+    """The codecs whose static payload type (RFC 3551 §6) packets may carry wrongly."""
+
+    PCMU = "PCMU"
+    GSM = "GSM"
+    PCMA = "PCMA"
+    G722 = "G722"
+    G729 = "G729"
+
+
+class PacketDirection(StrEnum):
+    """Which RTP packets are spoilt."""
+
+    TO_CALLER = "to_caller"
+    FROM_CALLER = "from_caller"
+    BOTH = "both"
+
+
 class LogFormat(StrEnum):
     """How log entries are written."""
 
@@ -192,6 +217,11 @@ def _positive(value: timedelta) -> timedelta:
 WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
 Port = Annotated[WholeNumber, Field(ge=0, le=65535)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+StatusOrNone = Annotated[int | None, BeforeValidator(_no_bool), BeforeValidator(_empty_to_none)]
+NumberOrNone = Annotated[float | None, BeforeValidator(_empty_to_none)]
+OneWayOrNone = Annotated[OneWay | None, BeforeValidator(_empty_to_none)]
+WrongCodecOrNone = Annotated[WrongCodec | None, BeforeValidator(_empty_to_none)]
+OptionalDuration = Annotated[Duration | None, BeforeValidator(_empty_to_none)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(_positive)]
 SettingsPath = Annotated[Path, AfterValidator(_resolve)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_empty_to_none), AfterValidator(_resolve)]

@@ -16,7 +16,7 @@ import structlog
 
 from sip_agent.audio import CallAudio
 from sip_agent.digits import DTMF_DIGITS, DtmfMethod, read_info
-from sip_agent.errors import CallEnded
+from sip_agent.errors import CallEnded, UserAgentError
 from sip_agent.events import (
     CallConfirmed,
     CallDisconnected,
@@ -27,9 +27,11 @@ from sip_agent.events import (
     Responded,
 )
 from sip_agent.headers import split_message
+from sip_agent.line import LineFaults
 from sip_agent.status import EndedBy, SipStatus
 from sip_agent.ua import engine
 from sip_agent.ua.frame_port import FramePort, open_frame_port
+from sip_agent.ua.line import Line
 from sip_agent.ua.pj_call import Headers, call_options
 from sip_agent.ua.statistics import RtpTotals
 
@@ -65,6 +67,8 @@ class Dialog:
         self._confirmed_here: asyncio.Future[None] = endpoint.loop.create_future()
         self.disconnected: asyncio.Future[None] = endpoint.loop.create_future()
         self._port: FramePort | None = None
+        self._line: Line | None = None
+        self._reply_delay_ms = 0
         self._rtp = RtpTotals()
         self._codec: str | None = None
         self._on_hold = False
@@ -114,6 +118,11 @@ class Dialog:
         await self._run("hangup", functools.partial(self._hangup, ended_by, status, headers, reason))
         await asyncio.wait([self.disconnected], timeout=self._endpoint.bye_timeout_s)
 
+    async def vanish(self, reason: str) -> None:
+        """End the call without a word: neither RTP nor any SIP message of it leaves or is taken any more."""
+        await self._run("vanish", functools.partial(self._vanish, reason))
+        await asyncio.wait([self.disconnected], timeout=self._endpoint.bye_timeout_s)
+
     async def refer(self, uri: str) -> None:
         """Send REFER (RFC 3515)."""
         await self._run("transfer", lambda: self._require().xfer(uri, call_options()))
@@ -143,6 +152,15 @@ class Dialog:
     def adopt(self, pj_call: Any) -> None:
         """Take the pjsua2 call that this dialog stands for."""
         self._pj_call = pj_call
+
+    def spoil(self, faults: LineFaults, line: Line | None) -> None:
+        """Have the faults that a route asks for; before media is negotiated."""
+        self._reply_delay_ms, self._line = faults.reply_delay_ms, line
+
+    def on_media_transport(self, prm: Any) -> None:
+        """Spoil the packets of a new media transport, if that is asked for (pjsua2 `onCreateMediaTransport`)."""
+        if self._line is not None:
+            self._line.attach(prm)
 
     def end_by_system(self, reason: str) -> None:
         """Hang up because of a time-out or shut-down."""
@@ -221,9 +239,13 @@ class Dialog:
             stream = self._pj_call.getStreamInfo(media.index)
             self._codec = stream.codecName
             if self._port is None:
-                self._port = open_frame_port(self._endpoint.sample_rate_hz, self._endpoint.cushion_ms)
+                cushion_ms = self._endpoint.cushion_ms + self._reply_delay_ms
+                self._port = open_frame_port(self._endpoint.sample_rate_hz, cushion_ms)
                 self._endpoint.sip_thread.deliver(self._open_audio, self._port)
-            self._port.connect(self._pj_call.getAudioMedia(media.index))
+            sound = self._pj_call.getAudioMedia(media.index)
+            self._port.connect(sound)
+            if self._line is not None:
+                self._line.connect(sound, min(1.0, stream.codecClockRate / self._endpoint.sample_rate_hz))
             self._emit(
                 MediaChanged(
                     at=datetime.now(UTC),
@@ -274,6 +296,15 @@ class Dialog:
         prm.statusCode = status or SipStatus.DECLINE
         self._require().hangup(prm)
 
+    def _vanish(self, reason: str) -> None:
+        if self._line is None:
+            raise UserAgentError("vanish", "this call has no line that can be cut")
+        self._line.vanish(self.call_id)
+        try:
+            self._hangup(EndedBy.AGENT, None, (), reason)
+        except engine.load().Error:
+            log.debug("dialog.vanished")
+
     def _require(self) -> Any:
         if self._pj_call is None:
             raise CallEnded("the call is over")
@@ -306,6 +337,8 @@ class Dialog:
             ended_by = EndedBy.CALLER if remote_bye or cancelled or self.outbound else EndedBy.SYSTEM
         if self._port is not None:
             self._port.close()
+        if self._line is not None:
+            self._line.close()
         self._pj_call.release()
         self._pj_call = None
         self._report_end(ended_by, info.lastStatusCode, self._end_reason or info.lastReason, cause)

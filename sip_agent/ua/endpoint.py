@@ -19,6 +19,7 @@ from sip_agent.call import Offer
 from sip_agent.config import AccountSettings, Settings, SrtpMode
 from sip_agent.errors import SettingsError, StackRefusal
 from sip_agent.invite import bracketed
+from sip_agent.line import LineFaults
 from sip_agent.status import SipStatus, reason_phrase
 from sip_agent.ua import engine
 from sip_agent.ua.accounts import (
@@ -30,6 +31,7 @@ from sip_agent.ua.accounts import (
     registered_account_config,
 )
 from sip_agent.ua.dialogs import Dialog
+from sip_agent.ua.line import Lines
 from sip_agent.ua.offers import HeldOffer, OpenedOffer
 from sip_agent.ua.pj_call import call_options, pj_call_class
 from sip_agent.ua.pump import Pump
@@ -104,7 +106,9 @@ class Endpoint:
         self._dialogs: dict[Dialog, Any] = {}
         self._gate: Any = None
         self._clock: Any = None
+        self._lines: Lines | None = None
         self._passed: Dialog | None = None
+        self._passing_faults: LineFaults | None = None
         self._next_sweep = 0.0
         self._rtp_timeout_s = settings.media.rtp_timeout.total_seconds()
 
@@ -191,9 +195,9 @@ class Endpoint:
         config.natConfig.iceEnabled = False
         return config
 
-    def pass_on(self, held: Any) -> Dialog:
+    def pass_on(self, held: Any, faults: LineFaults | None = None) -> Dialog:
         """Let pjsua2 have a held INVITE, and return the dialog it opened."""
-        self._passed = None
+        self._passed, self._passing_faults = None, faults
         status = held.pass_on()
         dialog, self._passed = self._passed, None
         if dialog is None:
@@ -210,6 +214,8 @@ class Endpoint:
         library.libInit(self._library_config())
         if engine.is_native():
             self._gate = pj.InviteGate(HELD_INVITES_MAX, self._settings.sip.rewrite_contact)
+            if any(route.faults.named for route in self._settings.routes):
+                self._lines = Lines()
         self._enable_codecs(library)
         identifiers = [self._open_transport(library, binding) for binding in self._bindings]
         library.libStart()
@@ -303,6 +309,8 @@ class Endpoint:
     def _on_incoming(self, account: Any, call_id: int, rdata: Any) -> None:
         dialog = self._open_dialog(account, call_id, outbound=False)
         if engine.is_native():
+            if self._passing_faults is not None and self._lines is not None:
+                dialog.spoil(self._passing_faults, self._lines.open(self._passing_faults))
             self._passed = dialog
             return
         if self._on_offer is None:
@@ -347,6 +355,8 @@ class Endpoint:
         for pj_call in self._dialogs.values():
             pj_call.release()
         self._dialogs.clear()
+        if self._lines is not None:
+            self._lines.close()
         if self._gate is not None:
             self._gate.close()
         self._gate = self._clock = None

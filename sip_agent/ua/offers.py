@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from sip_agent.line import LineFaults
 from sip_agent.status import EndedBy, reason_phrase
 from sip_agent.ua.dialogs import Dialog
 
@@ -42,9 +43,9 @@ class HeldOffer:
         phrase = reason_phrase(status)
         await self.endpoint.sip_thread.run("reject", lambda: self.held.reject(status, phrase, list(headers), stateful))
 
-    async def accept(self) -> Dialog:
+    async def accept(self, faults: LineFaults | None = None, /) -> Dialog:
         """See `Offer`."""
-        return await self.endpoint.sip_thread.run("accept", lambda: self.endpoint.pass_on(self.held))
+        return await self.endpoint.sip_thread.run("accept", lambda: self.endpoint.pass_on(self.held, faults))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +82,10 @@ class OpenedOffer:
         """See `Offer`; the response is always stateful here."""
         await self.dialog.terminate(EndedBy.AGENT, status, headers)
 
-    async def accept(self) -> Dialog:
-        """See `Offer`."""
+    async def accept(self, faults: LineFaults | None = None, /) -> Dialog:
+        """See `Offer`; this engine can delay replies, and nothing more."""
+        if faults is not None:
+            self.dialog.spoil(faults, None)
         return self.dialog
 
 

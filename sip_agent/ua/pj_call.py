@@ -57,6 +57,10 @@ def pj_call_class() -> type:  # noqa: C901  (one short guard per callback)
             if self._dialog is not None:
                 self._guarded(self._dialog.on_transaction, prm)
 
+        def onCreateMediaTransport(self, prm: Any) -> None:
+            if self._dialog is not None:
+                self._guarded(self._dialog.on_media_transport, prm)
+
         def onCallMediaState(self, prm: Any) -> None:  # noqa: ARG002
             if self._dialog is not None:
                 self._guarded(self._dialog.on_media_state)

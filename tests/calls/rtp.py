@@ -53,6 +53,7 @@ class Packet:
     payload_type: int
     sequence: int
     payload: bytes
+    arrived_s: float
 
 
 class RtpPeer:
@@ -127,5 +128,11 @@ class RtpPeer:
             if len(data) > 12 and not 192 <= data[1] <= 223:
                 sequence = int.from_bytes(data[2:4], "big")
                 self.packets.append(
-                    Packet(source=source[:2], payload_type=data[1] & 0x7F, sequence=sequence, payload=data[12:])
+                    Packet(
+                        source=source[:2],
+                        payload_type=data[1] & 0x7F,
+                        sequence=sequence,
+                        payload=data[12:],
+                        arrived_s=time.monotonic(),
+                    )
                 )
