@@ -17,6 +17,8 @@ _KAISER_BETA = 5.0
 _PASS = 0.93
 """Where the filter is 6 dB down, as a share of the Nyquist frequency of the lower rate."""
 
+_LOWEST, _HIGHEST = np.array(-32768, np.float32), np.array(32767, np.float32)
+
 
 class LiveResampler:
     """Convert a stream piece by piece; each piece of 20 ms gives 20 ms, delayed by `_HALF_LENGTH_MS`.
@@ -46,9 +48,9 @@ class LiveResampler:
         strides = self._step * pending.itemsize, pending.itemsize
         windows = np.ndarray((blocks, len(self._filter)), np.float32, pending, strides=strides)
         self._pending = pending[blocks * self._step :]
-        converted = np.rint(windows @ self._filter)
-        np.maximum(converted, -32768, out=converted)
-        np.minimum(converted, 32767, out=converted)
+        converted = windows @ self._filter
+        np.maximum(converted, _LOWEST, out=converted)
+        np.minimum(converted, _HIGHEST, out=converted)
         return converted.astype(np.int16).reshape(-1)
 
 

@@ -655,14 +655,14 @@ class TestDescriptions:
                 tomllib.loads(f"x = {item.default}")
 
     def test_names_of_variables_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The variable that is named for a setting sets it."""
-        examples = {"integer": "7", "boolean": "true", "duration": "7s", "list of integer": "[7, 8]"}
+        """The variables that are named for settings are known, and set them."""
+        examples = {"integer", "number", "boolean", "duration", "list of integer"}
         for item in describe_settings():
             plain = "[]" not in item.key and "NAME" not in item.key
-            if plain and item.type in examples and item.key != "media.sample_rate_hz":
-                monkeypatch.setenv(item.environment, examples[item.type])
-        monkeypatch.setenv("SIP_AGENT_SIP__TLS_PORT", "8")
-        monkeypatch.setenv("SIP_AGENT_SPEECH__ESPEAK__WORDS_PER_MINUTE", "100")
+            if plain and item.type in examples:
+                monkeypatch.setenv(item.environment, item.default.strip('"'))
+        monkeypatch.setenv("SIP_AGENT_ADMISSION__MAX_CALLS", "7")
+        monkeypatch.setenv("SIP_AGENT_MEDIA__RTP_TIMEOUT", "7s")
 
         settings = load_settings()
 

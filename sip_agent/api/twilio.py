@@ -16,9 +16,10 @@ from sip_agent.handlers.websocket.live import LIVE_CALLS
 
 async def update_call(request: web.Request) -> web.Response:
     """End a call that is with a bot: `Status=completed`, with the account and token of its route."""
-    live = LIVE_CALLS.find(request.match_info["call_sid"])
+    call_sid = request.match_info["call_sid"]
+    live = LIVE_CALLS.find(call_sid)
     if live is None or live.call.ended:
-        return _error(HTTPStatus.NOT_FOUND, 20404, "there is no such call, or it is over")
+        return _error(HTTPStatus.NOT_FOUND, 20404, f"no call that goes on with a bot is {call_sid!r}")
     try:
         admitted = live.admits(*parse_basic(request.headers.get("Authorization", "")))
     except MessageError:
@@ -33,7 +34,7 @@ async def update_call(request: web.Request) -> web.Response:
     request.app[PARTS].in_background(end_call(live.call, "the bot hung up through the REST API"))
     return json_response(
         {
-            "sid": request.match_info["call_sid"],
+            "sid": call_sid,
             "account_sid": live.account_sid,
             "api_version": "2010-04-01",
             "status": "completed",
@@ -46,4 +47,6 @@ async def update_call(request: web.Request) -> web.Response:
 
 def _error(status: int, code: int, message: str) -> web.Response:
     headers = {"WWW-Authenticate": 'Basic realm="Twilio API"'} if status == HTTPStatus.UNAUTHORIZED else None
-    return json_response({"code": code, "message": message, "status": int(status), "error": message, "hint": ""}, status, headers)
+    return json_response(
+        {"code": code, "message": message, "status": int(status), "error": message, "hint": ""}, status, headers
+    )

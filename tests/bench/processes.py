@@ -26,6 +26,8 @@ CALLS_PER_S = 50
 SETTLE_S = 2.0
 """Jitter buffers and memory have found their size by then."""
 
+ALAW_SILENCE = b"\xd5"
+
 MARGIN_S = 3.0
 """What a call talks on after its measurement, so that none ends inside it."""
 
@@ -119,12 +121,13 @@ class Callers:
     """SIPp processes that call a target; made by `talking` and `setting_up`."""
 
     folder: Path
+    silence_s: float = 0.0
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self, scenario: str, target: Target, *options: str, media_ports: int = 4) -> None:
         """Start SIPp."""
         self.folder.mkdir(parents=True)
-        (self.folder / "talk.alaw").write_bytes(_speech_like(self.folder))
+        (self.folder / "talk.alaw").write_bytes(_speech_like(self.folder) + ALAW_SILENCE * round(8000 * self.silence_s))
         media_port, _ = free_rtp_range(media_ports)
         command = [
             *("sipp", f"{HOST}:{target.port}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-s", "bench", "-t", "u1"),
@@ -151,10 +154,13 @@ class Callers:
 
 
 @contextmanager
-def talking(folder: Path, target: Target, *, calls: int, seconds: float) -> Iterator[Callers]:
-    """Have `calls` calls send sound, set up when the context is entered, for at least `seconds` from then on."""
+def talking(folder: Path, target: Target, *, calls: int, seconds: float, silence_s: float = 0.0) -> Iterator[Callers]:
+    """Have `calls` calls send sound, set up when the context is entered, for at least `seconds` from then on.
+
+    After two seconds of sound each is silent for `silence_s`, over and over.
+    """
     duration_s = calls / CALLS_PER_S + SETTLE_S + seconds + MARGIN_S
-    callers = Callers(folder=folder)
+    callers = Callers(folder=folder, silence_s=silence_s)
     confirmed = target.confirmed()
     callers.start(
         "talk",

@@ -21,6 +21,7 @@ from sip_agent.handlers.websocket.dialect import (
     UnreadableMessage,
 )
 from sip_agent.handlers.websocket.playout import Playout
+from sip_agent.handlers.websocket.reply_watch import ReplyWatch
 from sip_agent.hearing import SpeechStarted
 
 UNREADABLE_MAX = 50
@@ -31,36 +32,6 @@ NORMAL_CLOSE_CODES = (
     aiohttp.WSCloseCode.GOING_AWAY,
     1005,  # a close frame without a code
 )
-
-
-class ReplyWatch:
-    """Notes a `slow_bot` stall for each silence in which the bot owed an answer for longer than `after_ms`.
-
-    It owes one from when the caller stops speaking, unless it is being heard, until it is.
-    """
-
-    def __init__(self, call: Call, after_ms: int) -> None:
-        self._call = call
-        self._after_ms = after_ms
-        self._owed_since_ms: int | None = None
-
-    def follow(self, at_ms: int, *, started: bool) -> None:
-        """Take note that the caller began or ended to speak."""
-        if started:
-            self.settle(at_ms)
-        elif not self._call.queued_ms:
-            self._owed_since_ms = at_ms
-
-    @property
-    def owed(self) -> bool:
-        """Whether the bot owes an answer."""
-        return self._owed_since_ms is not None
-
-    def settle(self, at_ms: int) -> None:
-        """End a silence of the bot: it speaks, or there is nothing more to wait for."""
-        since_ms, self._owed_since_ms = self._owed_since_ms, None
-        if since_ms is not None and self._after_ms and at_ms - since_ms >= self._after_ms:
-            self._call.note_stall("slow_bot", since_ms, at_ms)
 
 
 class Bridge:
@@ -75,7 +46,6 @@ class Bridge:
         self._name = name
         self._playout = Playout(call, dialect, limit_ms=queue_ms, played=self._report_mark)
         self._watch = ReplyWatch(call, slow_after_ms)
-        self._follows_speech = bool(slow_after_ms) or dialect.tells_speech
         self._unreadable = 0
         self._overflow_ms: int | None = None
 
@@ -111,7 +81,7 @@ class Bridge:
 
     def _helpers(self) -> list[Coroutine[Any, Any, None]]:
         helpers = [self._send_sound(), self._send_digits(), self._playout.run(), self._playout.run_marks()]
-        return [*helpers, self._send_speech()] if self._follows_speech else helpers
+        return [*helpers, self._send_speech()] if self._dialect.tells_speech else helpers
 
     # The caller's side, to the bot
 
@@ -119,7 +89,9 @@ class Bridge:
         call, dialect, socket = self._call, self._dialect, self._socket
         resampler = LiveResampler(call.sample_rate_hz, dialect.sample_rate_hz)
         send_str, send_bytes = socket.send_str, socket.send_bytes
+        hear_caller = self._watch.hear_caller
         async for frame in call.frames():
+            hear_caller(frame)
             message = dialect.media(resampler.process(frame))
             if isinstance(message, str):
                 await send_str(message)
@@ -132,9 +104,7 @@ class Bridge:
 
     async def _send_speech(self) -> None:
         async for event in self._call.speech():
-            started = isinstance(event, SpeechStarted)
-            self._watch.follow(event.at_ms, started=started)
-            await self._send(self._dialect.speech(event.at_ms, started=started))
+            await self._send(self._dialect.speech(event.at_ms, started=isinstance(event, SpeechStarted)))
 
     async def _report_mark(self, name: str, cleared: bool) -> None:
         await self._send(self._dialect.played(name, cleared=cleared))

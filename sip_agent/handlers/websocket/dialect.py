@@ -1,6 +1,5 @@
 """What the dialects have in common: what a bot can say, and what the bridge asks of a dialect."""
 
-import base64
 import binascii
 import json
 from collections.abc import Mapping
@@ -147,7 +146,7 @@ def text(document: Mapping[str, Any], name: str) -> str:
 def sound(document: Mapping[str, Any], bytes_per_sample: int = 1) -> BotAudio:
     """Return the sound in `media.payload`; raises UnreadableMessage if it is no base64 of whole samples."""
     try:
-        payload = base64.b64decode(text(part(document, "media"), "payload"), validate=True)
+        payload = binascii.a2b_base64(text(part(document, "media"), "payload"), strict_mode=True)
     except (binascii.Error, ValueError):
         raise UnreadableMessage("media.payload is no base64") from None
     if len(payload) % bytes_per_sample:

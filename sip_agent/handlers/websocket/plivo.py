@@ -3,9 +3,9 @@
 Source: plivo.com/docs/voice-agents/audio-streaming/concepts/audio-streaming-reference.
 """
 
-import base64
 import json
 import time
+from binascii import b2a_base64
 from typing import Any
 
 from media.frames import Samples
@@ -54,7 +54,7 @@ class PlivoDialect:
         """See `Dialect`."""
         self._sequence += 1
         self._chunk += 1
-        payload = base64.b64encode(encode_mulaw(samples)).decode("ascii")
+        payload = b2a_base64(encode_mulaw(samples), newline=False).decode("ascii")
         return (
             f'{{"event":"media","sequenceNumber":{self._sequence},"streamId":"{self._stream_id}","media":'
             f'{{"track":"inbound","timestamp":"{_now_ms()}","chunk":{self._chunk},"payload":"{payload}"}},'

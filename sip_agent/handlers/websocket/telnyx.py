@@ -3,8 +3,8 @@
 Source: developers.telnyx.com/api-reference/websockets/stream-call-media-over-websocket.
 """
 
-import base64
 import json
+from binascii import b2a_base64
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,7 +55,7 @@ class TelnyxDialect:
         """See `Dialect`."""
         self._sequence += 1
         self._chunk += 1
-        payload = base64.b64encode(encode_mulaw(samples)).decode("ascii")
+        payload = b2a_base64(encode_mulaw(samples), newline=False).decode("ascii")
         return (
             f'{{"event":"media","sequence_number":"{self._sequence}","media":{{"track":"inbound",'
             f'"chunk":"{self._chunk}","timestamp":"{self._chunk * FRAME_MS}","payload":"{payload}"}},'

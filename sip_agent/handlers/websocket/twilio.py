@@ -3,8 +3,8 @@
 Source: twilio.com/docs/voice/media-streams/websocket-messages.
 """
 
-import base64
 import json
+from binascii import b2a_base64
 from typing import Any
 
 from media.frames import FRAME_MS, Samples
@@ -64,7 +64,7 @@ class TwilioDialect:
         """See `Dialect`; written by hand, as this is the one message that comes fifty times a second."""
         self._sequence += 1
         self._chunk += 1
-        payload = base64.b64encode(encode_mulaw(samples)).decode("ascii")
+        payload = b2a_base64(encode_mulaw(samples), newline=False).decode("ascii")
         return (
             f'{{"event":"media","sequenceNumber":"{self._sequence}","media":{{"track":"inbound",'
             f'"chunk":"{self._chunk}","timestamp":"{self._chunk * FRAME_MS}","payload":"{payload}"}},'

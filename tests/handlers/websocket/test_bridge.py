@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,9 @@ import pytest
 import soundfile
 from aiohttp import web
 
-from media.frames import Samples
+from media.frames import Samples, silence
 from sip_agent.handlers.websocket import WebSocketHandler
-from sip_agent.handlers.websocket.bridge import UNREADABLE_MAX, ReplyWatch
+from sip_agent.handlers.websocket.bridge import UNREADABLE_MAX
 from sip_agent.testing import FakeCall
 from tests.handlers.websocket.bots import Bot, running_bot, serving, tone
 
@@ -245,45 +244,14 @@ async def test_sound_beyond_the_queue_is_dropped_and_noted(bot: Bot) -> None:
     assert ["bot_queue_full"] == [stall["cause"] for stall in caller.record.stalls]
 
 
-def test_a_bot_that_owes_an_answer_is_noted() -> None:
-    """From where the caller stopped speaking to where the bot was heard, if that took longer than it may."""
-    call = StandInCall()
-    watch = ReplyWatch(call, after_ms=1000)  # type: ignore[arg-type]
-    watch.follow(0, started=True)
-    watch.follow(500, started=False)
-    assert watch.owed
-    watch.settle(1400)
-    watch.follow(2000, started=True)
-    watch.follow(3000, started=False)
-    watch.settle(4500)
-    assert not watch.owed
-    assert [("slow_bot", 3000, 4500)] == call.stalls
-
-
-def test_a_bot_that_is_being_heard_owes_nothing() -> None:
-    """Whoever is spoken over stops when it likes; a caller who speaks again begins anew."""
-    call = StandInCall()
-    watch = ReplyWatch(call, after_ms=1000)  # type: ignore[arg-type]
-    call.queued_ms = 40
-    watch.follow(500, started=False)
-    assert not watch.owed
-    call.queued_ms = 0
-    watch.follow(900, started=False)
-    watch.follow(1200, started=True)
-    watch.settle(5000)
-    assert [] == call.stalls
-
-
-@dataclass
-class StandInCall:
-    """What the watch asks of a call."""
-
-    queued_ms: int = 0
-    stalls: list[tuple[str, int, int]] = field(default_factory=list)
-
-    def note_stall(self, cause: str, started_ms: int, ended_ms: int) -> None:
-        """See `Call`."""
-        self.stalls.append((cause, started_ms, ended_ms))
+async def test_a_bot_that_owes_an_answer_is_noted(bot: Bot) -> None:
+    """The caller spoke, and heard nothing until the end of the call."""
+    async with calling(bot, slow_after_s=0.1) as caller:
+        await connected(caller, bot)
+        await caller.speak(silence(200, RATE_HZ))
+        await caller.speak(tone(600, 400))
+        await caller.until(lambda: caller.call.elapsed_ms() > 1200, "time")
+    assert ["slow_bot"] == [stall["cause"] for stall in caller.record.stalls]
 
 
 async def test_pcm_is_sound_at_16_khz(bot: Bot) -> None:
