@@ -1,6 +1,7 @@
-"""The queues of an `AudioPort` that has no engine: received, to send, and what both sides said in each tick.
+"""The queues of an `AudioPort` in Python: received, to send, and what both sides said in each tick.
 
-Whoever owns the clock calls `exchange` once every 20 ms; everything else is for the event loop.
+Whoever owns the clock calls `exchange`, or `next_frame` and then `take`, once every 20 ms, on any thread;
+everything else is for the event loop.
 """
 
 from collections import deque
@@ -12,7 +13,7 @@ from sip_agent.audio import QUEUE_FRAMES_MAX, PortCounters
 
 RECEIVED_FRAMES = 50
 CAPTURE_FRAMES = 100
-"""Two seconds of recording; it is taken twice a second."""
+"""Two seconds of recording are kept; it is taken twice a second."""
 
 GAP_LIMIT_FRAMES = 10
 """A silence of up to 200 ms in the middle of a stream is an underrun; a longer one is a pause of the speaker."""
@@ -32,6 +33,7 @@ class FrameRings:
         self._received: deque[bytes] = deque(maxlen=RECEIVED_FRAMES)
         self._to_send: deque[bytes] = deque()
         self._capture: deque[tuple[bytes, bytes]] = deque(maxlen=CAPTURE_FRAMES)
+        self._last_sent = self._silence
         self._streaming = self._paused = False
         self._finish_at: int | None = None
         self._cushion_left = self._gap = 0
@@ -40,19 +42,29 @@ class FrameRings:
 
     def exchange(self, received: bytes) -> bytes:
         """Let 20 ms pass: take the frame that was received and return the one to send."""
-        frame = self._next_frame()
+        frame = self.next_frame()
+        self.take(received)
+        return frame
+
+    def next_frame(self) -> bytes:
+        """Begin a tick: return the frame to send."""
+        self._last_sent = self._frame_to_send()
+        return self._last_sent
+
+    def take(self, received: bytes) -> None:
+        """End a tick: take the frame that was received, whole or none (then it is silence)."""
+        if len(received) < self._frame_bytes:
+            received = self._silence
         self._overruns += len(self._received) == RECEIVED_FRAMES
         self._received.append(received)
         self._capture_overruns += len(self._capture) == CAPTURE_FRAMES
-        self._capture.append((received, frame))
-        return frame
+        self._capture.append((received, self._last_sent))
 
     def read(self) -> bytes:
         """See `AudioPort`."""
-        frames = b"".join(self._received)
-        self._late += max(0, len(self._received) - LATE_FRAMES)
-        self._received.clear()
-        return frames
+        frames = [self._received.popleft() for _ in range(len(self._received))]
+        self._late += max(0, len(frames) - LATE_FRAMES)
+        return b"".join(frames)
 
     def write(self, frames: bytes, /) -> int:
         """See `AudioPort`."""
@@ -94,8 +106,7 @@ class FrameRings:
 
     def read_capture(self) -> bytes:
         """See `AudioPort`."""
-        pairs = tuple(self._capture)
-        self._capture.clear()
+        pairs = [self._capture.popleft() for _ in range(len(self._capture))]
         left = np.frombuffer(b"".join(received for received, _ in pairs), np.int16)
         right = np.frombuffer(b"".join(sent for _, sent in pairs), np.int16)
         return np.column_stack((left, right)).tobytes()
@@ -110,19 +121,21 @@ class FrameRings:
             capture_overruns=self._capture_overruns,
         )
 
-    def _next_frame(self) -> bytes:
+    def _frame_to_send(self) -> bytes:
         if self._paused:
             return self._silence
         if self._cushion_left and self._to_send:
             self._cushion_left -= 1
             return self._silence
-        if not self._to_send:
+        try:
+            frame = self._to_send.popleft()
+        except IndexError:
             self._note_gap()
             return self._silence
         self._underruns += self._gap
         self._gap = 0
         self._sent += 1
-        return self._to_send.popleft()
+        return frame
 
     def _note_gap(self) -> None:
         if not self._streaming:

@@ -5,25 +5,13 @@ Python. `LightFramePort` has the same interface on the PyPI engine, with Python 
 good for a laptop, and the reason why the light engine glitches under load.
 """
 
-from collections import deque
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-
-from media.frames import FRAME_MS, samples_per_frame
+from media.frames import FRAME_MS
 from sip_agent.audio import QUEUE_FRAMES_MAX, AudioPort, PortCounters
+from sip_agent.frame_rings import CAPTURE_FRAMES, GAP_LIMIT_FRAMES, RECEIVED_FRAMES, FrameRings
 from sip_agent.ua import engine
-
-RECEIVED_FRAMES = 50
-CAPTURE_FRAMES = 100
-"""Two seconds of recording fit into the engine; it is taken twice a second."""
-
-GAP_LIMIT_FRAMES = 10
-"""A silence of up to 200 ms in the middle of a stream is an underrun; a longer one is a pause of the speaker."""
-
-LATE_FRAMES = 3
-"""A received frame that waited for more than 60 ms was taken late."""
 
 
 class FramePort(AudioPort, Protocol):
@@ -39,13 +27,13 @@ class FramePort(AudioPort, Protocol):
 def open_frame_port(sample_rate_hz: int, cushion_ms: int) -> FramePort:
     """Put a new port on the conference bridge; SIP thread only."""
     port = NativeFramePort if engine.is_native() else LightFramePort
-    return port(sample_rate_hz, -(-cushion_ms // FRAME_MS))
+    return port(sample_rate_hz, cushion_ms)
 
 
 class NativeFramePort:
     """The engine's own port: lock-free rings between the media clock and the event loop."""
 
-    def __init__(self, sample_rate_hz: int, cushion_frames: int) -> None:
+    def __init__(self, sample_rate_hz: int, cushion_ms: int) -> None:
         pj = engine.load()
         self.sample_rate_hz = sample_rate_hz
         self._port = pj.FramePort(
@@ -56,7 +44,7 @@ class NativeFramePort:
             send_frames=QUEUE_FRAMES_MAX,
             capture_frames=CAPTURE_FRAMES,
             gap_limit_ticks=GAP_LIMIT_FRAMES,
-            cushion_frames=cushion_frames,
+            cushion_frames=-(-cushion_ms // FRAME_MS),
         )
         # Bound to the functions themselves: on this path, the call through SWIG's proxy class costs as much again.
         functions = pj._pjsua2_native  # noqa: SLF001  (the compiled half of the module)
@@ -93,24 +81,11 @@ class NativeFramePort:
         self._port.close()
 
 
-class LightFramePort:
+class LightFramePort(FrameRings):
     """The same on the PyPI engine: a Python port on the media clock thread."""
 
-    def __init__(self, sample_rate_hz: int, cushion_frames: int) -> None:
-        self.sample_rate_hz = sample_rate_hz
-        self._frame_bytes = 2 * samples_per_frame(sample_rate_hz)
-        self._silence = bytes(self._frame_bytes)
-        self._cushion_frames = cushion_frames
-        self._received: deque[bytes] = deque(maxlen=RECEIVED_FRAMES)
-        self._to_send: deque[bytes] = deque()
-        self._capture: deque[tuple[bytes, bytes]] = deque(maxlen=CAPTURE_FRAMES)
-        self._last_sent = self._silence
-        self._streaming = self._paused = False
-        self._finish_at: int | None = None
-        self._cushion_left = 0
-        self._gap = 0
-        self._written = self._sent = self._flushed = self._late = self._underruns = self._overruns = 0
-        self._capture_overruns = 0
+    def __init__(self, sample_rate_hz: int, cushion_ms: int) -> None:
+        super().__init__(sample_rate_hz, cushion_ms)
         self._port = _light_port_class()(self, sample_rate_hz)
 
     def connect(self, stream: Any) -> None:
@@ -118,114 +93,9 @@ class LightFramePort:
         stream.startTransmit(self._port)
         self._port.startTransmit(stream)
 
-    def read(self) -> bytes:
-        """See `AudioPort`."""
-        frames = [self._received.popleft() for _ in range(len(self._received))]
-        self._late += max(0, len(frames) - LATE_FRAMES)
-        return b"".join(frames)
-
-    def write(self, frames: bytes) -> int:
-        """See `AudioPort`."""
-        taken = 0
-        for start in range(0, len(frames), self._frame_bytes):
-            if len(self._to_send) >= QUEUE_FRAMES_MAX:
-                break
-            if not self._streaming:
-                self._streaming = True
-                self._cushion_left = self._cushion_frames
-            self._to_send.append(frames[start : start + self._frame_bytes])
-            taken += 1
-        self._written += taken
-        if taken:
-            self._finish_at = None
-        return taken
-
-    def queued(self) -> int:
-        """See `AudioPort`."""
-        return len(self._to_send)
-
-    def flush(self) -> int:
-        """See `AudioPort`."""
-        dropped = len(self._to_send)
-        self._to_send.clear()
-        self._flushed += dropped
-        return dropped
-
-    def sent(self) -> int:
-        """See `AudioPort`."""
-        return self._sent
-
-    def finish(self) -> None:
-        """See `AudioPort`."""
-        self._finish_at = self._written
-
-    def pause(self, on: bool) -> None:
-        """See `AudioPort`."""
-        self._paused = on
-
-    def read_capture(self) -> bytes:
-        """See `AudioPort`."""
-        pairs = [self._capture.popleft() for _ in range(len(self._capture))]
-        if not pairs:
-            return b""
-        left = np.frombuffer(b"".join(received for received, _ in pairs), np.int16)
-        right = np.frombuffer(b"".join(sent for _, sent in pairs), np.int16)
-        return np.column_stack((left, right)).tobytes()
-
-    def counters(self) -> PortCounters:
-        """See `AudioPort`."""
-        return PortCounters(
-            sent=self._sent,
-            late=self._late,
-            underruns=self._underruns,
-            overruns=self._overruns,
-            capture_overruns=self._capture_overruns,
-        )
-
     def close(self) -> None:
         """See `FramePort`."""
         self._port = None
-
-    def requested(self) -> bytes:
-        """Return the frame to send in this tick; the media clock calls it."""
-        if self._paused:
-            self._last_sent = self._silence
-            return self._silence
-        if self._cushion_left and self._to_send:
-            self._cushion_left -= 1
-            self._last_sent = self._silence
-            return self._silence
-        try:
-            frame = self._to_send.popleft()
-        except IndexError:
-            frame = self._silence
-            self._note_gap()
-        else:
-            self._underruns += self._gap
-            self._gap = 0
-            self._sent += 1
-        self._last_sent = frame
-        return frame
-
-    def received(self, frame: bytes) -> None:
-        """Take the frame received in this tick; the media clock calls it."""
-        if len(frame) < self._frame_bytes:
-            frame = self._silence
-        if len(self._received) == RECEIVED_FRAMES:
-            self._overruns += 1
-        self._received.append(frame)
-        if len(self._capture) == CAPTURE_FRAMES:
-            self._capture_overruns += 1
-        self._capture.append((frame, self._last_sent))
-
-    def _note_gap(self) -> None:
-        if not self._streaming:
-            return
-        finished = self._finish_at is not None and self._sent + self._flushed >= self._finish_at
-        self._gap += 1
-        if finished or self._gap > GAP_LIMIT_FRAMES:
-            self._streaming = False
-            self._gap = 0
 
 
 def _light_port_class() -> type:
@@ -247,7 +117,7 @@ def _light_port_class() -> type:
 
         def onFrameRequested(self, frame: Any) -> None:
             try:
-                data = self._owner.requested()
+                data = self._owner.next_frame()
                 frame.type = pj.PJMEDIA_FRAME_TYPE_AUDIO
                 frame.buf = pj.ByteVector(data)
                 frame.size = len(data)
@@ -257,7 +127,7 @@ def _light_port_class() -> type:
         def onFrameReceived(self, frame: Any) -> None:
             try:
                 is_audio = frame.type == pj.PJMEDIA_FRAME_TYPE_AUDIO
-                self._owner.received(bytes(frame.buf) if is_audio else b"")
+                self._owner.take(bytes(frame.buf) if is_audio else b"")
             except Exception:  # noqa: BLE001  (nothing on this thread may raise; the frame is lost)
                 return
 
