@@ -13,6 +13,8 @@
 /* Level-triggered, without EPOLLEXCLUSIVE: each of the two queues has one thread that polls it, and the exclusive form
  * takes every socket out of the set and puts it back for each packet, which was a quarter of the cost of a call. */
 #define PJ_IOQUEUE_DEFAULT_EPOLL_FLAGS      0
+/* Sockets served in one poll: the media thread finds the packets of 2 ms at once. */
+#define PJ_IOQUEUE_MAX_EVENTS_IN_SINGLE_POLL 64
 #define PJSIP_MAX_TSX_COUNT                 65535
 #define PJSIP_MAX_DIALOG_COUNT              16383
 
