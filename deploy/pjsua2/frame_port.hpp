@@ -33,8 +33,7 @@ public:
           capture(2 * bytes(), sizes.capture_frames),
           capture_on_(sizes.capture_frames > 0),
           silence_(samples),
-          sent_(samples),
-          pair_(2 * samples) {
+          sent_(samples) {
         const pj_str_t port_name = {const_cast<char*>(name_.c_str()), static_cast<pj_ssize_t>(name_.size())};
         pjmedia_port_info_init(&port_.info, &port_name, PJMEDIA_SIG_CLASS_APP('F', 'R', 'P'), sample_rate_hz, 1, 16,
                                samples);
@@ -64,8 +63,16 @@ public:
     Counter ticks;
     Counter overruns;
     Counter capture_overruns;
+    Counter late;
+
+    /* Reader. Of the frames now waiting, those that came more than three ticks ago are late: it did not keep up. */
+    void note_late(std::size_t frames) {
+        if (frames > kLateAfterTicks) late.add(frames - kLateAfterTicks);
+    }
 
 private:
+    static constexpr std::size_t kLateAfterTicks = 3;
+
     static FrameExchange& of(pjmedia_port* port) {
         return **static_cast<std::shared_ptr<FrameExchange>*>(port->port_data.pdata);
     }
@@ -101,11 +108,14 @@ private:
         ticks.add();
         if (received.write(heard, 1) == 0) overruns.add();
         if (!capture_on_) return;
-        for (unsigned i = 0; i < samples_; ++i) {
-            pair_[2 * i] = heard[i];
-            pair_[2 * i + 1] = said[i];
-        }
-        if (capture.write(pair_.data(), 1) == 0) capture_overruns.add();
+        const bool room = capture.write_one([&](unsigned char* slot) {
+            auto* pairs = reinterpret_cast<pj_int16_t*>(slot);
+            for (std::size_t i = 0, samples = samples_; i < samples; ++i) {
+                pairs[2 * i] = heard[i];
+                pairs[2 * i + 1] = said[i];
+            }
+        });
+        if (!room) capture_overruns.add();
     }
 
     static pj_status_t on_destroy(pjmedia_port* port) {
@@ -119,7 +129,6 @@ private:
     const bool capture_on_;
     const std::vector<pj_int16_t> silence_;
     std::vector<pj_int16_t> sent_;  // the frame handed out in the current tick
-    std::vector<pj_int16_t> pair_;
     bool sent_pending_ = false;
     pjmedia_port port_{};
     pj_pool_t* pool_ = nullptr;
@@ -173,25 +182,17 @@ public:
         pjmedia_port_destroy(port);
     }
 
-    FrameExchange& exchange() { return *exchange_; }
+    const std::shared_ptr<FrameExchange>& exchange() const { return exchange_; }
     int frame_bytes() const { return static_cast<int>(exchange_->playout.frame_bytes()); }
     std::uint64_t written() const { return exchange_->playout.written(); }
     std::uint64_t sent() const { return exchange_->playout.sent(); }
     std::uint64_t flushed() const { return exchange_->playout.flushed(); }
 
-    /* Of the frames now waiting, those that came more than three ticks ago are late: the reader did not keep up. */
-    void note_late(std::size_t frames) {
-        if (frames > kLateAfterTicks) late_.add(frames - kLateAfterTicks);
-    }
-    std::uint64_t late() const { return late_.get(); }
-
 private:
-    static constexpr std::size_t kLateAfterTicks = 3;
     static constexpr unsigned kMaxRingFrames = 3000;
 
     std::shared_ptr<FrameExchange> exchange_;
     pjmedia_port* port_ = nullptr;
-    Counter late_;
 };
 
 }  // namespace sip_agent

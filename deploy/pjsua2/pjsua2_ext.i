@@ -30,6 +30,49 @@ PyObject* drain(sip_agent::FrameRing& ring, std::size_t waiting) {
     return bytes;
 }
 
+/* FramePort.read and FramePort.write are called for every frame of every call. They are functions of the interpreter's
+ * own kind, each with a share of the rings: the way through SWIG's proxy objects costs several times what they do. */
+using ExchangeShare = std::shared_ptr<sip_agent::FrameExchange>;
+
+sip_agent::FrameExchange& exchange_of(PyObject* capsule) {
+    return *static_cast<sip_agent::FrameExchange*>(PyCapsule_GetPointer(capsule, nullptr));
+}
+
+PyObject* read_frames(PyObject* capsule, PyObject*) {
+    sip_agent::FrameExchange& exchange = exchange_of(capsule);
+    const std::size_t waiting = exchange.received.size();
+    exchange.note_late(waiting);
+    return drain(exchange.received, waiting);
+}
+
+PyObject* write_frames(PyObject* capsule, PyObject* frames) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(frames, &view, PyBUF_SIMPLE) != 0) return nullptr;
+    sip_agent::Playout& playout = exchange_of(capsule).playout;
+    const Py_ssize_t frame_bytes = static_cast<Py_ssize_t>(playout.frame_bytes());
+    PyObject* accepted = nullptr;
+    if (view.len % frame_bytes == 0) {
+        accepted = PyLong_FromSize_t(playout.write(view.buf, static_cast<std::size_t>(view.len / frame_bytes)));
+    } else {
+        PyErr_Format(PyExc_ValueError, "%zd bytes are not a whole number of frames of %zd bytes", view.len, frame_bytes);
+    }
+    PyBuffer_Release(&view);
+    return accepted;
+}
+
+PyMethodDef read_method = {"read", read_frames, METH_NOARGS, nullptr};
+PyMethodDef write_method = {"write", write_frames, METH_O, nullptr};
+
+PyObject* bind(PyMethodDef* method, const ExchangeShare& exchange) {
+    PyObject* capsule = PyCapsule_New(exchange.get(), nullptr, [](PyObject* self) {
+        delete static_cast<ExchangeShare*>(PyCapsule_GetContext(self));
+    });
+    if (capsule) PyCapsule_SetContext(capsule, new ExchangeShare(exchange));
+    PyObject* function = capsule ? PyCFunction_New(method, capsule) : nullptr;
+    Py_XDECREF(capsule);
+    return function;
+}
+
 /* A str or bytes of a header; sets a Python exception and returns false for anything else, and for line breaks, which
  * would let a value add header fields of its own. */
 bool header_text(PyObject* object, std::string& text) {
@@ -89,8 +132,8 @@ bool trim_memory() { return malloc_trim(0) != 0; }
 %define %keeps_interpreter_lock(method)
 %nothread sip_agent::method;
 %enddef
-%keeps_interpreter_lock(FramePort::write)
-%keeps_interpreter_lock(FramePort::read)
+%keeps_interpreter_lock(FramePort::_bind_read)
+%keeps_interpreter_lock(FramePort::_bind_write)
 %keeps_interpreter_lock(FramePort::read_capture)
 %keeps_interpreter_lock(FramePort::flush)
 %keeps_interpreter_lock(FramePort::queued)
@@ -134,6 +177,9 @@ bool trim_memory() { return malloc_trim(0) != 0; }
 %catches(pj::Error) sip_agent::HeldInvite::reject;
 %catches(pj::Error) sip_agent::HeldInvite::pass_on;
 %catches(pj::Error) sip_agent::HeldInvite::drop;
+%pythonappend sip_agent::FramePort::FramePort %{
+    self.read, self.write = self._bind_read(), self._bind_write()
+%}
 %newobject sip_agent::InviteGate::take;
 
 %define %may_set_python_error(method)
@@ -142,8 +188,8 @@ bool trim_memory() { return malloc_trim(0) != 0; }
     if (PyErr_Occurred()) SWIG_fail;
 }
 %enddef
-%may_set_python_error(sip_agent::FramePort::write)
-%may_set_python_error(sip_agent::FramePort::read)
+%may_set_python_error(sip_agent::FramePort::_bind_read)
+%may_set_python_error(sip_agent::FramePort::_bind_write)
 %may_set_python_error(sip_agent::FramePort::read_capture)
 %may_set_python_error(sip_agent::FramePort::stats)
 %may_set_python_error(sip_agent::InviteGate::stats)
@@ -192,48 +238,28 @@ public:
                                         {received_frames, send_frames, capture_frames, gap_limit_ticks, cushion_frames});
     }
 
-    int write(PyObject* frames) {
-        Py_buffer view;
-        if (PyObject_GetBuffer(frames, &view, PyBUF_SIMPLE) != 0) return 0;
-        sip_agent::Playout& playout = $self->exchange().playout;
-        const Py_ssize_t frame_bytes = static_cast<Py_ssize_t>(playout.frame_bytes());
-        int accepted = 0;
-        if (view.len % frame_bytes == 0) {
-            accepted = static_cast<int>(playout.write(view.buf, static_cast<std::size_t>(view.len / frame_bytes)));
-        } else {
-            PyErr_Format(PyExc_ValueError, "%zd bytes are not a whole number of frames of %zd bytes", view.len,
-                         frame_bytes);
-        }
-        PyBuffer_Release(&view);
-        return accepted;
-    }
-
-    PyObject* read() {
-        sip_agent::FrameRing& received = $self->exchange().received;
-        const std::size_t waiting = received.size();
-        $self->note_late(waiting);
-        return drain(received, waiting);
-    }
+    PyObject* _bind_read() { return bind(&read_method, $self->exchange()); }
+    PyObject* _bind_write() { return bind(&write_method, $self->exchange()); }
 
     PyObject* read_capture() {
-        sip_agent::FrameRing& capture = $self->exchange().capture;
+        sip_agent::FrameRing& capture = $self->exchange()->capture;
         return drain(capture, capture.size());
     }
 
-    int flush() { return static_cast<int>($self->exchange().playout.flush()); }
-    int queued() { return static_cast<int>($self->exchange().playout.queued()); }
-    void finish() { $self->exchange().playout.finish(); }
-    void pause(bool on) { $self->exchange().playout.pause(on); }
+    int flush() { return static_cast<int>($self->exchange()->playout.flush()); }
+    int queued() { return static_cast<int>($self->exchange()->playout.queued()); }
+    void finish() { $self->exchange()->playout.finish(); }
+    void pause(bool on) { $self->exchange()->playout.pause(on); }
 
     PyObject* stats() {
-        const sip_agent::FrameExchange& exchange = $self->exchange();
+        const sip_agent::FrameExchange& exchange = *$self->exchange();
         const sip_agent::Playout& playout = exchange.playout;
         using Number = unsigned long long;
         return Py_BuildValue(
             "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "ticks", Number{exchange.ticks.get()}, "written",
             Number{playout.written()}, "sent", Number{playout.sent()}, "flushed", Number{playout.flushed()}, "queued",
             Number{playout.queued()}, "underruns", Number{playout.underruns()}, "pauses", Number{playout.pauses()},
-            "late", Number{$self->late()}, "overruns", Number{exchange.overruns.get()}, "capture_overruns",
+            "late", Number{exchange.late.get()}, "overruns", Number{exchange.overruns.get()}, "capture_overruns",
             Number{exchange.capture_overruns.get()});
     }
 }

@@ -5,7 +5,6 @@ Python. `LightFramePort` has the same interface on the PyPI engine, with Python 
 good for a laptop, and the reason why the light engine glitches under load.
 """
 
-from functools import partial
 from typing import Any, Protocol
 
 from media.frames import FRAME_MS
@@ -46,10 +45,8 @@ class NativeFramePort:
             gap_limit_ticks=GAP_LIMIT_FRAMES,
             cushion_frames=-(-cushion_ms // FRAME_MS),
         )
-        # Bound to the functions themselves: on this path, the call through SWIG's proxy class costs as much again.
-        functions = pj._pjsua2_native  # noqa: SLF001  (the compiled half of the module)
-        self.read = partial(functions.FramePort_read, self._port)
-        self.write = partial(functions.FramePort_write, self._port)
+        self.read = self._port.read
+        self.write = self._port.write
         self.queued = self._port.queued
         self.flush = self._port.flush
         self.finish = self._port.finish
