@@ -4,6 +4,7 @@ Four states, as voice activity has them everywhere: quiet, starting, speaking, s
 before it counts as speech, and to be gone for a while before the speech counts as over.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,14 +57,15 @@ class Endpointer:
         self._last_voiced_ms = 0
         self._confirmed = False
 
-    def advance(self, probability: float) -> list[SpeechChange]:
+    def advance(self, probability: float) -> Sequence[SpeechChange]:
         """Take the probability that the next step holds a voice; return what changed, in order."""
         self._now_ms += self._step_ms
-        changes: list[SpeechChange] = []
         if self._started_ms is None:
             self._voiced_ms = self._voiced_ms + self._step_ms if probability >= self._rules.threshold else 0
             if not self._voiced_ms or self._voiced_ms < self._rules.start_ms:
-                return changes
+                return ()
+        changes: list[SpeechChange] = []
+        if self._started_ms is None:
             self._started_ms = self._now_ms - self._voiced_ms
             self._last_voiced_ms = self._now_ms
             changes.append(SpeechChange(phase=SpeechPhase.STARTED, at_ms=self._started_ms))
@@ -78,9 +80,9 @@ class Endpointer:
             changes += self.end()
         return changes
 
-    def end(self) -> list[SpeechChange]:
+    def end(self) -> Sequence[SpeechChange]:
         """End the speech that goes on, if any: the stream is over."""
         if self._started_ms is None:
-            return []
+            return ()
         self._started_ms, self._voiced_ms, self._confirmed = None, 0, False
         return [SpeechChange(phase=SpeechPhase.ENDED, at_ms=self._last_voiced_ms)]

@@ -29,6 +29,8 @@ _BINS = 129
 _FRAMES = (CHUNK_MS + 2 * _PAD_MS - _WINDOW_MS) // _HOP_MS + 1
 _SAMPLES_PER_MS = 16
 _HALF_PRECISION = 1
+_BATCH = 64
+"""Chunks that are worked on together: their intermediate results, 17 KB each, stay in the processor's cache."""
 _SIZES = {
     "encoder.0.reparam_conv.weight": (128, _BINS, 3),
     "encoder.0.reparam_conv.bias": (128,),
@@ -52,13 +54,14 @@ class ModelFileError(Exception):
 
 
 class SileroDetector:
-    """Silero VAD; see `VoiceDetector`. Raise ModelFileError if its weights cannot be read.
+    """Silero VAD, for one thread; see `VoiceDetector`. Raise ModelFileError if its weights cannot be read.
 
     The state is the memory of the network, `(256,)`. A chunk as quiet as an idle line is not asked about, and the
     memory begins anew after it.
     """
 
     def __init__(self, weights_file: Path | None = None) -> None:
+        self._rooms: dict[str, Floats] = {}
         weights = read_weights(weights_file or installed_weights())
         # Of the last two layers only the taps that meet more than padding: their inputs are two steps and one.
         taps = (slice(3), slice(3), slice(1, 3), slice(1, 2))
@@ -82,15 +85,18 @@ class SileroDetector:
     def advance(self, chunks: Floats, states: Floats) -> tuple[Floats, Floats]:
         """See `VoiceDetector`."""
         probabilities, after = np.zeros(len(chunks), np.float32), np.zeros_like(states)
-        asked = np.flatnonzero(levels_dbov(chunks) >= GATE_DBOV)
-        if len(asked):
+        loud = np.flatnonzero(levels_dbov(chunks) >= GATE_DBOV)
+        for start in range(0, len(loud), _BATCH):
+            asked = loud[start : start + _BATCH]
             probabilities[asked], after[asked] = self._judge(chunks[asked], states[asked])
         return probabilities, after
 
     def _judge(self, chunks: Floats, states: Floats) -> tuple[Floats, Floats]:
         encoded = self._encode(self._spectra(chunks))
         hidden, cell = states[:, :_UNITS], states[:, _UNITS:]
-        gates = np.concatenate((encoded, hidden), axis=1) @ self._gates + self._gates_bias
+        inputs = np.concatenate((encoded, hidden), axis=1, out=self._room("inputs", len(chunks), 2 * _UNITS))
+        gates = np.matmul(inputs, self._gates, out=self._room("gates", len(chunks), 4 * _UNITS))
+        gates += self._gates_bias
         kept = _sigmoid(gates[:, : 2 * _UNITS])
         cell = kept[:, _UNITS:] * cell + kept[:, :_UNITS] * np.tanh(gates[:, 2 * _UNITS : 3 * _UNITS])
         hidden = _sigmoid(gates[:, 3 * _UNITS :]) * np.tanh(cell)
@@ -98,31 +104,51 @@ class SileroDetector:
         return verdicts, np.concatenate((hidden, cell), axis=1)
 
     def _spectra(self, chunks: Floats) -> Floats:
-        """Return magnitudes, `(n, frames, bins)`, as sound at 16 kHz has them."""
-        per_ms = chunks.shape[1] // CHUNK_MS
-        pad = _PAD_MS * per_ms
-        padded = np.concatenate((chunks[:, pad:0:-1], chunks, chunks[:, -2 : -2 - pad : -1]), axis=1)
-        frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW_MS * per_ms, axis=1)[:, :: _HOP_MS * per_ms]
-        found = np.abs(np.fft.rfft(frames * _window(per_ms)))[:, :, :_BINS]
-        spectra = np.zeros((len(chunks), _FRAMES, _BINS), np.float32)
-        spectra[:, :, : found.shape[2]] = found
+        """Return magnitudes as sound at 16 kHz has them, between two frames of zeros: `(n, frames + 2, bins)`."""
+        count, per_ms = len(chunks), chunks.shape[1] // CHUNK_MS
+        pad, window = _PAD_MS * per_ms, _WINDOW_MS * per_ms
+        bins = min(window // 2 + 1, _BINS)
+        padded = np.concatenate(
+            (chunks[:, pad:0:-1], chunks, chunks[:, -2 : -2 - pad : -1]),
+            axis=1,
+            out=self._room("padded", count, chunks.shape[1] + 2 * pad),
+        )
+        frames = np.lib.stride_tricks.sliding_window_view(padded, window, axis=1)[:, :: _HOP_MS * per_ms]
+        frames = np.multiply(frames, _window(per_ms), out=self._room("frames", count, _FRAMES, window))
+        waves = self._room("waves", count, _FRAMES, 2 * (window // 2 + 1)).view(np.complex64)
+        np.fft.rfft(frames, out=waves)  # type: ignore[arg-type]  # numpy's own types know no single precision here
+        spectra = self._room("spectra", count, _FRAMES + 2, _BINS)
+        spectra[:] = 0
+        np.abs(waves[:, :, :bins], out=spectra[:, 1:-1, :bins])
         return spectra
 
     def _encode(self, spectra: Floats) -> Floats:
         """Pass four convolutions, each written as one product; returns `(n, 128)`."""
         count = len(spectra)
-        padded = np.zeros((count, _FRAMES + 2, _BINS), np.float32)
-        padded[:, 1:-1] = spectra
-        first = self._convolve(0, np.concatenate((padded[:, :-2], padded[:, 1:-1], padded[:, 2:]), axis=2))
-        padded = np.concatenate((np.zeros_like(first[:, :1]), first), axis=1)
-        windows = np.stack((padded[:, :3], padded[:, 2:]), axis=1)
-        second = self._convolve(1, windows.reshape(count, 2, -1))
-        third = self._convolve(2, second.reshape(count, -1))
+        triples = np.concatenate(
+            (spectra[:, :-2], spectra[:, 1:-1], spectra[:, 2:]),
+            axis=2,
+            out=self._room("triples", count, _FRAMES, 3 * _BINS),
+        )
+        first = self._room("first", count, _FRAMES + 1, _UNITS)
+        first[:, 0] = 0
+        first[:, 1:] = self._convolve(0, triples)
+        windows = np.stack((first[:, :3], first[:, 2:]), axis=1).reshape(count, 2, -1)
+        third = self._convolve(2, self._convolve(1, windows).reshape(count, -1))
         return self._convolve(3, third)
 
     def _convolve(self, layer: int, inputs: Floats) -> Floats:
         matrix, bias = self._layers[layer]
-        return np.asarray(np.maximum(inputs @ matrix + bias, 0), np.float32)
+        outputs = np.matmul(inputs, matrix, out=self._room(f"layer {layer}", *inputs.shape[:-1], matrix.shape[1]))
+        outputs += bias
+        return np.maximum(outputs, 0, out=outputs)
+
+    def _room(self, name: str, *shape: int) -> Floats:
+        """Return memory for a result, the same again and again: asking for it each time costs as much as the sums."""
+        size = math.prod(shape)
+        if name not in self._rooms or self._rooms[name].size < size:
+            self._rooms[name] = np.empty(size, np.float32)
+        return self._rooms[name][:size].reshape(shape)
 
 
 @functools.cache

@@ -31,34 +31,36 @@ class UtteranceFinder:
 
     def __init__(self, sample_rate_hz: int, endpointing: Endpointing, state: Floats) -> None:
         self.state = state
-        self.waiting: deque[Samples] = deque()
-        self.chunk_samples = sample_rate_hz // 1000 * CHUNK_MS
-        self._rate_hz = sample_rate_hz
+        self.waiting: deque[bytes] = deque()
         self._rules = endpointing
         self._endpointer = Endpointer(endpointing, CHUNK_MS)
-        self._rest = np.empty(0, np.int16)
-        self._kept: deque[Samples] = deque()
-        self._judged_samples = self._dropped_samples = 0
+        self._bytes_per_ms = 2 * sample_rate_hz // 1000
+        self._chunk_bytes = CHUNK_MS * self._bytes_per_ms
+        self._rest = b""
+        self._kept: deque[bytes] = deque()
+        self._kept_chunks = -(-(endpointing.pre_roll_ms + endpointing.start_ms) // CHUNK_MS) + 1
+        self._judged_chunks = 0
         self._started_ms: int | None = None
         self._confirmed = False
 
-    def take(self, samples: Samples) -> None:
-        """Add the next samples, shape `(samples,)`; a chunk that is full waits to be judged."""
-        self._kept.append(samples)
-        pending = np.concatenate((self._rest, samples)) if len(self._rest) else samples
-        whole = len(pending) - len(pending) % self.chunk_samples
+    def take(self, sound: bytes) -> None:
+        """Add the next samples (int16); each chunk that is full waits to be judged."""
+        pending, size = self._rest + sound, self._chunk_bytes
+        whole = len(pending) - len(pending) % size
+        self.waiting.extend(pending[start : start + size] for start in range(0, whole, size))
         self._rest = pending[whole:]
-        self.waiting.extend(pending[:whole].reshape(-1, self.chunk_samples))
 
-    def judge(self, probability: float) -> list[Finding]:
-        """Take the judgement of the next chunk; return what it means."""
-        self._judged_samples += self.chunk_samples
-        findings = self._follow(self._endpointer.advance(probability))
-        if self._started_ms is None:
-            self._forget()
-        return findings
+    def judge(self, chunk: bytes, probability: float) -> Sequence[Finding]:
+        """Take the next chunk and its judgement; return what it means."""
+        self._kept.append(chunk)
+        self._judged_chunks += 1
+        if changes := self._endpointer.advance(probability):
+            return self._follow(changes)
+        if self._started_ms is None and len(self._kept) > self._kept_chunks:
+            self._kept.popleft()
+        return ()
 
-    def end(self) -> list[Finding]:
+    def end(self) -> Sequence[Finding]:
         """End the speech that goes on, if any: the stream is over."""
         return self._follow(self._endpointer.end())
 
@@ -74,22 +76,15 @@ class UtteranceFinder:
                 if self._confirmed:
                     findings.append(self._cut(self._started_ms, change.at_ms))
                 self._started_ms = None
+                while len(self._kept) > self._kept_chunks:
+                    self._kept.popleft()
         return findings
 
     def _cut(self, started_ms: int, ended_ms: int) -> SpokenSound:
-        kept = np.concatenate(self._kept)
-        first = max(0, self._index(started_ms - self._rules.pre_roll_ms))
-        return SpokenSound(started_ms=started_ms, ended_ms=ended_ms, samples=kept[first : self._index(ended_ms)])
-
-    def _index(self, at_ms: int) -> int:
-        return at_ms * self._rate_hz // 1000 - self._dropped_samples
-
-    def _forget(self) -> None:
-        """Drop the sound that no utterance can begin with any more."""
-        needed_ms = self._rules.pre_roll_ms + self._rules.start_ms + CHUNK_MS
-        first_needed = self._judged_samples - needed_ms * self._rate_hz // 1000
-        while self._kept and self._dropped_samples + len(self._kept[0]) <= first_needed:
-            self._dropped_samples += len(self._kept.popleft())
+        kept_from_ms = (self._judged_chunks - len(self._kept)) * CHUNK_MS
+        first_ms = max(0, started_ms - self._rules.pre_roll_ms - kept_from_ms)
+        sound = b"".join(self._kept)[first_ms * self._bytes_per_ms : (ended_ms - kept_from_ms) * self._bytes_per_ms]
+        return SpokenSound(started_ms=started_ms, ended_ms=ended_ms, samples=np.frombuffer(sound, np.int16))
 
 
 def find_utterances(detector: VoiceDetector, finders: Sequence[UtteranceFinder]) -> list[list[Finding]]:
@@ -99,10 +94,13 @@ def find_utterances(detector: VoiceDetector, finders: Sequence[UtteranceFinder])
     """
     findings: list[list[Finding]] = [[] for _ in finders]
     while busy := [index for index, finder in enumerate(finders) if finder.waiting]:
-        chunks = to_float32(np.stack([finders[index].waiting.popleft() for index in busy]))
-        states = np.stack([finders[index].state for index in busy])
-        probabilities, states = detector.advance(chunks, states)
-        for index, probability, state in zip(busy, probabilities.tolist(), states, strict=True):
-            finders[index].state = state
-            findings[index] += finders[index].judge(probability)
+        chunks = [finders[index].waiting.popleft() for index in busy]
+        samples = np.frombuffer(b"".join(chunks), np.int16).reshape(len(busy), -1)
+        states = np.concatenate([finders[index].state for index in busy]).reshape(len(busy), -1)
+        probabilities, states = detector.advance(to_float32(samples), states)
+        for index, chunk, probability, state in zip(busy, chunks, probabilities.tolist(), states, strict=True):
+            finder = finders[index]
+            finder.state = state
+            if found := finder.judge(chunk, probability):
+                findings[index] += found
     return findings

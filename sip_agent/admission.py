@@ -1,7 +1,7 @@
 """Who may call, how often, and how much attention a refused caller gets."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -15,6 +15,11 @@ CAPACITY_RETRY_AFTER_S = 10
 # The memory that refused callers may take; beyond it they are not told apart.
 MAX_SOURCES = 10_000
 OTHER_SOURCES = "other"
+
+
+# Runs that wait for a free line are called late; those of one result are some hundreds.
+ANNOUNCED_FOR_S = 6 * 3600.0
+MAX_ANNOUNCED_RUNS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +148,34 @@ class AdmissionPolicy:
 def _unavailable(reason: str, retry_after_s: float) -> CallRejected:
     seconds = max(1, math.ceil(retry_after_s))
     return CallRejected(SipStatus.SERVICE_UNAVAILABLE, reason, headers=(("Retry-After", str(seconds)),))
+
+
+class AnnouncedRuns:
+    """The runs that a platform announced before it called; `now` is seconds of a monotonic clock.
+
+    A run is forgotten after `ttl_s`, and the longest known ones first where more than `max_runs` are announced.
+    """
+
+    def __init__(self, ttl_s: float = ANNOUNCED_FOR_S, max_runs: int = MAX_ANNOUNCED_RUNS) -> None:
+        self._ttl_s = ttl_s
+        self._max_runs = max_runs
+        self._announced_at_s: dict[str, float] = {}
+
+    def announce(self, run_ids: Iterable[str], now: float) -> None:
+        """Expect calls of these runs."""
+        for run_id in run_ids:
+            self._announced_at_s.pop(run_id, None)
+            self._announced_at_s[run_id] = now
+            if len(self._announced_at_s) > self._max_runs:
+                del self._announced_at_s[next(iter(self._announced_at_s))]
+
+    def check(self, run_id: str | None, now: float) -> None:
+        """Raise CallRejected 403 unless the run was announced; a call without a run id belongs to none."""
+        announced_at_s = None if run_id is None else self._announced_at_s.get(run_id)
+        if announced_at_s is None or now - announced_at_s > self._ttl_s:
+            raise CallRejected(
+                SipStatus.FORBIDDEN, f"the run {run_id} was not announced (cekura.announced_runs_only asks for it)"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

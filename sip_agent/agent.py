@@ -4,14 +4,15 @@ import asyncio
 import gc
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Self
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import structlog
 
-from sip_agent.admission import AddressAllowList, AdmissionPolicy, FailureGuard, RefusalLedger
+from sip_agent.admission import AddressAllowList, AdmissionPolicy, AnnouncedRuns, FailureGuard, RefusalLedger
 from sip_agent.analyst import TurnAnalyst
 from sip_agent.api import ApiParts, ApiServer, CallMetrics
 from sip_agent.auth import BasicAuthenticator, DigestAlgorithm, DigestAuthenticator
@@ -23,7 +24,16 @@ from sip_agent.errors import SettingsError
 from sip_agent.faults import refuse_native_faults
 from sip_agent.headers import PROFILES, CorrelationProfile, SecretHeaders
 from sip_agent.hearing import Hearing
+from sip_agent.outgoing import Outgoing
+from sip_agent.platforms.agora.channel import AgoraService, load_sdk
+from sip_agent.platforms.agora.session import AgoraSessions
+from sip_agent.platforms.cekura.client import CekuraClient
+from sip_agent.platforms.cekura.evidence import Evidence
+from sip_agent.platforms.cekura.outbox import Courier, EvidenceSender
+from sip_agent.platforms.cekura.webhook import CekuraWebhook
+from sip_agent.record import CallRecord
 from sip_agent.recording import RecordingWriter
+from sip_agent.rooms import RoomEndpoint
 from sip_agent.routes import Routes
 from sip_agent.speech import Speech
 from sip_agent.store import CallStore
@@ -31,6 +41,8 @@ from sip_agent.ua import engine
 from sip_agent.ua.endpoint import Binding, Endpoint
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 HOUSEKEEPING_S = 5.0
 """How often expired challenges and refusal summaries are looked for."""
@@ -57,11 +69,12 @@ class Agent:
         self.flow: CallFlow
         self.endpoint: Endpoint
         self.chirp: ChirpEndpoint
+        self.rooms: RoomEndpoint
         self.store: CallStore
         self.api: ApiServer
         self._analyst = TurnAnalyst()
         self._resources = AsyncExitStack()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         try:
@@ -91,7 +104,20 @@ class Agent:
             self._resources.push_async_callback(recordings.stop)
         self.endpoint = Endpoint(settings, bindings_of(settings), accounts=settings.accounts, max_calls=max_calls)
         profile = _profile(settings)
+        evidence = Evidence(
+            settings.cekura,
+            joined=settings.correlation.profile == "cekura",
+            recordings_dir=settings.media.recordings_dir,
+        )
+        sender = await self._start_sender(evidence)
+        announced = AnnouncedRuns()
         metrics = CallMetrics()
+
+        def on_finished(record: CallRecord) -> None:
+            metrics.observe(record)
+            if sender is not None and record.evidence is not None:
+                sender.wake()
+
         hearing = Hearing.from_settings(settings.hearing)
         self._resources.callback(hearing.close)
         speech = await asyncio.to_thread(Speech.from_settings, settings.speech, settings.base_dir)
@@ -119,7 +145,9 @@ class Agent:
                 max_duration_s=settings.admission.max_duration.total_seconds(),
                 hearing=hearing,
                 speech=speech,
-                on_finished=metrics.observe,
+                announced=announced if settings.cekura.announced_runs_only else None,
+                evidence=evidence.decide,
+                on_finished=on_finished,
             )
         )
         self._resources.push_async_callback(self._close_flow)
@@ -129,6 +157,12 @@ class Agent:
             cushion_ms=settings.media.playout_cushion_ms,
             protected=bool(settings.auth.users or settings.admission.allow),
         )
+        self.rooms = RoomEndpoint(
+            self._on_offer,
+            sample_rate_hz=settings.media.sample_rate_hz,
+            cushion_ms=settings.media.playout_cushion_ms,
+        )
+        agora = await self._open_agora()
         # Before SIP: the API tells who asks meanwhile that the agent is starting, and outlives the last call.
         self.api = ApiServer(
             ApiParts(
@@ -141,6 +175,8 @@ class Agent:
                 engine=info,
                 max_calls=max_calls,
                 metrics=metrics,
+                agora=agora,
+                cekura=self._cekura_webhook(announced, routes),
             )
         )
         self._resources.push_async_callback(self.api.stop)
@@ -171,6 +207,36 @@ class Agent:
                 hint="`make setup` builds the engine that carries them",
             )
 
+    async def _start_sender(self, evidence: Evidence) -> EvidenceSender | None:
+        """Start what sends evidence to Cekura; without an API key the records say that there is none."""
+        cekura = self.settings.cekura
+        api_key = cekura.api_key.get_secret_value()
+        if not api_key or not (cekura.send_transcripts or cekura.observe):
+            return None
+        client = CekuraClient(cekura.base_url, api_key)
+        sender = EvidenceSender(self.store.outbox, Courier(client, evidence, transcript_url=cekura.transcript_url))
+        await sender.start()
+        self._resources.push_async_callback(sender.stop)
+        return sender
+
+    def _cekura_webhook(self, announced: AnnouncedRuns, routes: Routes) -> CekuraWebhook | None:
+        secret = self.settings.cekura.webhook_secret.get_secret_value()
+        if not secret:
+            return None
+        return CekuraWebhook(secret, announced=announced, outbox=self.store.outbox, warm_up=routes.warm_up)
+
+    async def _open_agora(self) -> AgoraSessions | None:
+        """Prepare for calls through Agora, if there are any; the SDK is loaded only where the agent joins itself."""
+        settings = self.settings.agora
+        if not settings.app_id:
+            return None
+        if not settings.join:
+            return AgoraSessions(settings, self.rooms, None)
+        log_file = self.settings.path("agora-sdk.log")
+        service = await asyncio.to_thread(lambda: AgoraService(load_sdk(), settings.app_id, log_file))
+        self._resources.push_async_callback(asyncio.to_thread, service.close)
+        return AgoraSessions(settings, self.rooms, service.open_channel)
+
     async def _start_api(self) -> None:
         """Start the API; if nobody asked for its port, another program on it keeps no call from being answered."""
         try:
@@ -180,16 +246,29 @@ class Agent:
                 raise
             log.warning("agent.without_api", error=str(error))
 
+    async def place_call(self, outgoing: Outgoing) -> CallRecord:
+        """Place a call, served like one that comes in, and return its record when it is over.
+
+        Whoever stops waiting does not end the call. Raises MessageError if there is nobody at that URI to call.
+        """
+        dial = partial(self.endpoint.place_call, outgoing.uri, outgoing.caller, outgoing.headers)
+        return await asyncio.shield(self._serve(self.flow.place_call(outgoing, dial)))
+
     def _on_offer(self, offer: Offer) -> None:
-        task = asyncio.create_task(self.flow.serve_call(offer))
+        self._serve(self.flow.serve_call(offer))
+
+    def _serve(self, serving: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(serving)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+        return task
 
     async def _hang_up(self) -> None:
         """End every call and let each be recorded."""
         self.flow.draining = True
         await self.endpoint.hang_up_all("the agent is shutting down")
         await self.chirp.hang_up_all("the agent is shutting down")
+        await self.rooms.hang_up_all("the agent is shutting down")
         if self._calls:
             await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
         await self._analyst.stop()

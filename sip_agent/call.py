@@ -38,7 +38,7 @@ from sip_agent.hearing import (
 from sip_agent.invite import Invite
 from sip_agent.record import CallRecord, milliseconds_between
 from sip_agent.speaking import SpeechServices, Spoken, giving_way
-from sip_agent.status import EndedBy, SipStatus
+from sip_agent.status import Direction, EndedBy, SipStatus
 from sip_agent.transcript import Transcript
 
 STALLS_MAX = 1000
@@ -118,19 +118,22 @@ class Call:
         return self._on_hold
 
     async def ring(self) -> None:
-        """Send 180 Ringing."""
-        self._require_unanswered("ring")
-        await self._dialog.respond(SipStatus.RINGING)
+        """Send 180 Ringing; on a call that we placed, that is up to the peer."""
+        await self._respond("ring", SipStatus.RINGING)
 
     async def progress(self) -> None:
-        """Send 183 Session Progress with SDP: sound flows before the answer (early media)."""
-        self._require_unanswered("progress")
-        await self._dialog.respond(SipStatus.SESSION_PROGRESS, early_media=True)
+        """Send 183 Session Progress with SDP: sound flows before the answer (early media).
+
+        On a call that we placed, wait until the peer has answered.
+        """
+        await self._respond("progress", SipStatus.SESSION_PROGRESS, early_media=True)
 
     async def answer(self, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Send 200 OK, with extra header fields if given; returns when sound can flow both ways."""
-        self._require_unanswered("answer")
-        await self._dialog.respond(SipStatus.OK, headers)
+        """Send 200 OK, with extra header fields if given; returns when sound can flow both ways.
+
+        On a call that we placed, wait until the peer has answered; it may have before.
+        """
+        await self._respond("answer", SipStatus.OK, headers)
 
     async def hangup(
         self,
@@ -381,11 +384,18 @@ class Call:
     def _offset_ms(self, at: datetime) -> int:
         return milliseconds_between(self.record.answered_at, at) or 0
 
-    def _require_unanswered(self, operation: str) -> None:
+    async def _respond(
+        self, operation: str, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False
+    ) -> None:
         if self.ended:
             raise CallEnded(f"{operation}: the call is over")
+        if self.record.direction is Direction.OUTBOUND:
+            if status != SipStatus.RINGING:
+                await self._dialog.respond(SipStatus.OK)
+            return
         if self.answered:
             raise UserAgentError(operation, "the call is already answered")
+        await self._dialog.respond(status, headers, early_media=early_media)
 
     def _require_answered(self, operation: str) -> None:
         if self.ended:

@@ -8,14 +8,16 @@ Whoever decides to refuse raises `CallRejected`; the refusal is sent and recorde
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from sip_agent.admission import AdmissionPolicy, FailureGuard, RefusalLedger, RefusalSummary
+from sip_agent.admission import AdmissionPolicy, AnnouncedRuns, FailureGuard, RefusalLedger, RefusalSummary
 from sip_agent.analyst import TurnAnalyst
 from sip_agent.audio import CallAudio
 from sip_agent.auth import Authenticated, BasicAuthenticator, DigestAuthenticator, RefusalReason
@@ -26,7 +28,8 @@ from sip_agent.events import CallEvent
 from sip_agent.faults import spoil
 from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
 from sip_agent.hearing import Hearing
-from sip_agent.invite import WEBSOCKET, Invite, bracketed
+from sip_agent.invite import ROOMS, WEBSOCKET, Invite, bracketed
+from sip_agent.outgoing import Answered, Outgoing, PlacedDialog
 from sip_agent.record import CallRecord
 from sip_agent.recording import Recording, RecordingWriter
 from sip_agent.routes import Route, Routes
@@ -75,6 +78,10 @@ class FlowParts:
     max_duration_s: float
     hearing: Hearing | None = None
     speech: SpeechServices | None = None
+    announced: AnnouncedRuns | None = None
+    """The only runs that are admitted, unless it is None."""
+    evidence: Callable[[CallRecord], dict[str, Any] | None] = lambda _record: None
+    """Says what of a call that is over is to be sent to a platform; its record's `evidence`."""
     on_finished: Callable[[CallRecord], None] = lambda _record: None
     """Told of each INVITE that is over, also of those that only a summary records."""
 
@@ -118,6 +125,34 @@ class CallFlow:
         finally:
             self._admitted.discard(record.call_uuid)
 
+    async def place_call(self, outgoing: Outgoing, dial: Callable[[], Awaitable[PlacedDialog]]) -> CallRecord:
+        """Place one call and see it through to its record; its handler is found as if it had come in.
+
+        What a route does to spoil calls is for those that come in.
+        """
+        invite = outgoing.invite(datetime.now(UTC))
+        record = outgoing.record(invite)
+        bind_contextvars(call_uuid=record.call_uuid, run_id=record.run_id)
+        try:
+            route = self._parts.routes.find(invite)
+            self._admit_call(invite)
+            self._admitted.add(record.call_uuid)
+            record.handler = route.handler
+            await self._begin(record)
+            dialog = await dial()
+            record.call_id = dialog.call_id
+            route = replace(route, build=partial(Answered, route.build, outgoing.ring_timeout_s))
+            await self._converse(dialog, invite, outgoing.ids, route, record)
+        except CallRejected as rejection:
+            _refuse(record, rejection.status, rejection.reason)
+            await self._finish(record)
+        except Exception as error:
+            log.exception("call.flow_failed")
+            await self._record_failure(record, error)
+        finally:
+            self._admitted.discard(record.call_uuid)
+        return record
+
     async def expire(self, now: datetime) -> None:
         """Record what is over without anybody's doing: unanswered challenges, and the hour's refusals."""
         expired = [
@@ -148,7 +183,7 @@ class CallFlow:
             )
         except MessageError as error:
             raise CallRejected(SipStatus.BAD_REQUEST, str(error)) from error
-        if invite.transport == WEBSOCKET:
+        if invite.transport == WEBSOCKET or invite.transport in ROOMS:
             return invite  # a registrar calls by SIP, whatever else has its address
         return replace(invite, account=self._parts.account_for(invite.source_host, invite.user))
 
@@ -171,8 +206,8 @@ class CallFlow:
         return record
 
     def _admit_source(self, invite: Invite) -> None:
-        """Refuse whoever may not call at all; a registrar that we have registered with may."""
-        if invite.account is None:
+        """Refuse whoever may not call at all; a registrar that we have registered with may, and who opened a room."""
+        if invite.account is None and invite.transport not in ROOMS:
             self._parts.admission.check_source(invite.source_host)
 
     def _admit_call(self, invite: Invite) -> None:
@@ -192,7 +227,7 @@ class CallFlow:
         """
         by_websocket, failures = invite.transport == WEBSOCKET, self._parts.failures
         authenticator = self._parts.websocket_authenticator if by_websocket else self._parts.authenticator
-        if authenticator is None or invite.account is not None:
+        if authenticator is None or invite.account is not None or invite.transport in ROOMS:
             return None
         now = time.monotonic()
         if failures.is_flooding(invite.source_host, now):
@@ -217,6 +252,8 @@ class CallFlow:
                 SipStatus.BAD_REQUEST,
                 f"the INVITE has no {self._parts.profile.run_id} header (correlation.required asks for it)",
             )
+        if self._parts.announced is not None:
+            self._parts.announced.check(record.run_id, time.monotonic())
         log.info(
             "call.received",
             from_uri=record.from_uri,
@@ -313,6 +350,9 @@ class CallFlow:
 
     async def _fail(self, offer: Offer, record: CallRecord, error: Exception) -> None:
         await self._reply(offer, CallRejected(SipStatus.SERVER_INTERNAL_ERROR), stateful=True)
+        await self._record_failure(record, error)
+
+    async def _record_failure(self, record: CallRecord, error: Exception) -> None:
         record.outcome = Outcome.FAILED
         record.sip_status = record.sip_status or SipStatus.SERVER_INTERNAL_ERROR
         record.ended_by = EndedBy.SYSTEM
@@ -357,6 +397,8 @@ class CallFlow:
         log.info("call.ended", **{key: value for key, value in record.to_dict().items() if key != "run_id"})
 
     async def _store(self, record: CallRecord) -> None:
+        if record.evidence is None:
+            record.evidence = self._parts.evidence(record)
         try:
             await self._parts.store.finish(record)
         except StoreError as error:

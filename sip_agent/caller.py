@@ -1,7 +1,6 @@
 """Placing a call: the other end of the wire, on the same engine, the same `Call` and the same record."""
 
 import asyncio
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,15 +15,13 @@ from sip_agent.analyst import TurnAnalyst
 from sip_agent.audio import CallAudio
 from sip_agent.call import BargeIn, Call, Dialog
 from sip_agent.conversation import complete, hold_conversation
-from sip_agent.errors import UserAgentError
 from sip_agent.headers import PROFILES, Headers, correlate
 from sip_agent.hearing import Hearing
-from sip_agent.invite import Invite, SipUri
+from sip_agent.outgoing import Answered, Outgoing
 from sip_agent.record import CallRecord
 from sip_agent.recording import Recording, RecordingWriter
 from sip_agent.script import LoadedScript, ScriptRun
 from sip_agent.speaking import SpeechServices
-from sip_agent.status import Direction
 from sip_agent.ua.endpoint import Caller, Endpoint
 
 DTMF_PAUSE_S = 0.3
@@ -37,6 +34,7 @@ class CallRequest:
 
     uri: str
     caller: Caller = field(default_factory=Caller)
+    account: str | None = None
     headers: Sequence[tuple[str, str]] = ()
     play: Path | None = None
     say: str = ""
@@ -64,14 +62,9 @@ class CallerHandler:
 
     async def handle(self, call: Call) -> None:
         """Wait for the answer, then speak."""
-        request = self._request
-        try:
-            async with asyncio.timeout(request.ring_timeout_s):
-                await call.answer()
-        except TimeoutError as error:
-            raise UserAgentError("call", f"not answered within {request.ring_timeout_s:g} s") from error
-        if request.script is not None:
-            await ScriptRun(request.script, call).run()
+        await call.answer()
+        if self._request.script is not None:
+            await ScriptRun(self._request.script, call).run()
         else:
             await self._follow_request(call)
 
@@ -109,28 +102,28 @@ class CallerHandler:
 
 
 async def place_call(
-    endpoint: Endpoint, request: CallRequest, speech: SpeechServices | None = None, hearing: Hearing | None = None
+    endpoint: Endpoint,
+    request: CallRequest,
+    speech: SpeechServices | None = None,
+    hearing: Hearing | None = None,
+    *,
+    on_call: Callable[[Call], None] = lambda _: None,
 ) -> CallResult:
     """Place one call and see it through; raises MessageError or UserAgentError if the URI is not usable.
 
-    `speech` says what the request has to say; a script also needs `hearing`.
+    `speech` says what the request has to say; a script also needs `hearing`. `on_call` is given the call as soon as
+    its INVITE is under way.
     """
-    invite = _invite(request)
-    ids = correlate(invite.headers, PROFILES["cekura"])
-    record = CallRecord(
-        call_uuid=str(uuid.uuid4()),
-        direction=Direction.OUTBOUND,
-        from_uri=invite.from_uri,
-        to_uri=invite.to_uri,
-        request_uri=invite.request_uri,
-        auth_user=request.caller.username or None,
-        run_id=ids.run_id,
-        scenario_id=ids.scenario_id,
-        result_id=ids.result_id,
-        headers=invite.headers.extensions(),
-        handler="call",
-        invite_received_at=invite.received_at,
+    outgoing = Outgoing(
+        uri=request.uri,
+        caller=request.caller,
+        headers=request.headers,
+        account=request.account,
+        ids=correlate(Headers.from_pairs(request.headers), PROFILES["cekura"]),
     )
+    invite = outgoing.invite(datetime.now(UTC))
+    record = outgoing.record(invite)
+    record.handler = "call"
     with TemporaryDirectory(prefix="sip-agent-") as folder:
         # Recorded also when nobody asks for it: turns and metrics are measured there.
         path = request.record or Path(folder) / "call.wav"
@@ -141,11 +134,12 @@ async def place_call(
                 invite=invite,
                 dialog=dialog,
                 record=record,
-                ids=ids,
+                ids=outgoing.ids,
                 sample_rate_hz=endpoint.sample_rate_hz,
                 hearing=hearing,
                 speech=speech,
             )
+            on_call(call)
             await _converse(request, call, dialog, partial(recordings.open_file, path))
         finally:
             await recordings.stop()
@@ -168,26 +162,11 @@ async def _converse(
 
     dialog.listen(call.note, on_audio)
     duration = request.duration_s if request.duration_s is not None else 86_400
-    verdict = await hold_conversation(partial(CallerHandler, request), call, dialog, max_duration_s=duration + 10)
+    build = partial(Answered, partial(CallerHandler, request), request.ring_timeout_s)
+    verdict = await hold_conversation(build, call, dialog, max_duration_s=duration + 10)
     if recording is not None:
         call.record.recording = await recording.close()
     complete(call.record, call, dialog.audio, verdict)
     analyst = TurnAnalyst()
     await analyst.analyse(call.record)
     await analyst.stop()
-
-
-def _invite(request: CallRequest) -> Invite:
-    return Invite(
-        call_id="",
-        from_uri=request.caller.uri,
-        to_uri=request.uri,
-        request_uri=request.uri,
-        user=SipUri.parse(request.uri).user,
-        cseq=0,
-        transport="",
-        source_host="",
-        source_port=0,
-        headers=Headers.from_pairs(request.headers),
-        received_at=datetime.now(UTC),
-    )

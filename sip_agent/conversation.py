@@ -28,6 +28,9 @@ CANCEL_GRACE_S = 1.0
 DRAIN_S = 2.0
 """What is queued when a handler returns is still sent; more than this cannot be queued."""
 
+LONGEST_DURATION = "the longest duration of"
+"""How the end reason of a call begins that was longer than it may be."""
+
 _left_behind: set[asyncio.Task[None]] = set()
 """The event loop holds its tasks weakly: without this, one that is left behind could vanish in the middle."""
 
@@ -72,7 +75,7 @@ async def _until_over(task: asyncio.Task[None], call: Call, max_duration_s: floa
     while True:
         if call.answered:
             left = max_duration_s - call.elapsed_ms() / 1000
-            reached = f"the longest duration of {max_duration_s:g} s (admission.max_duration) was reached"
+            reached = f"{LONGEST_DURATION} {max_duration_s:g} s (admission.max_duration) was reached"
         else:
             left = MAX_UNANSWERED_S - (loop.time() - started)
             reached = f"the handler did not answer within {MAX_UNANSWERED_S:g} s"

@@ -31,6 +31,9 @@ log = structlog.get_logger()
 BACKLOG_FRAMES = 250
 """Received frames (5 s) of a call that wait for the thread; then the oldest are never listened to."""
 
+BATCH_MS = 2 * CHUNK_MS
+"""What the thread gets of a call at once: waking it for each chunk costs as much again as the judgement."""
+
 EVENTS_MAX = 100
 """Events that wait for a handler that does not take them; then the oldest go."""
 
@@ -77,6 +80,8 @@ class DigitHeard:
     digit: str
 
 
+_INT16 = np.dtype(np.int16)
+
 HeardEvent: TypeAlias = SpeechStarted | SpeechConfirmed | SpeechEnded | Utterance | DigitHeard
 
 _EVENTS: dict[SpeechPhase, Callable[..., HeardEvent]] = {
@@ -119,7 +124,7 @@ class EventStream:
 class Ear:
     """Listens to one call on behalf of its handler, until the call ends; all on the event loop.
 
-    `offset_ms` turns a time into milliseconds since the answer.
+    `offset_ms` turns a time into milliseconds since the answer. The stream begins with `phase_ms` of silence.
     """
 
     def __init__(
@@ -128,6 +133,7 @@ class Ear:
         analysis: UtteranceFinder | DtmfDetector,
         on_ready: Callable[[], None],
         *,
+        phase_ms: int,
         offset_ms: Callable[[datetime], int],
         clock: Callable[[], datetime],
     ) -> None:
@@ -138,9 +144,11 @@ class Ear:
         self._offset_ms = offset_ms
         self._clock = clock
         self._began_at: datetime | None = None
-        self._pending: deque[bytes] = deque()
-        self._pending_bytes = 0
-        self._enough_bytes = 2 * CHUNK_MS * self._rate_hz // 1000
+        self._lead_ms = FRAME_MS + phase_ms
+        self._batch_bytes = self._bytes(BATCH_MS)
+        self._pending = deque([bytes(self._bytes(phase_ms))])
+        self._pending_bytes = self._bytes(phase_ms)
+        self._held_bytes = 0
         self._listeners: list[Callable[[HeardEvent], None]] = []
         self._streams: list[weakref.ref[EventStream]] = []
         self._ended = False
@@ -167,15 +175,21 @@ class Ear:
 
     @property
     def ready(self) -> bool:
-        """Whether there is enough for the thread to be worth its while."""
-        return self.closing or self._pending_bytes >= self._enough_bytes
+        """Whether there is a whole batch."""
+        return self.closing or self._held_bytes + self._pending_bytes >= self._batch_bytes
 
     def take(self) -> bytes:
         """Hand over what has come since the last time, for the thread."""
         taken = b"".join(self._pending)
+        self._held_bytes = (self._held_bytes + self._pending_bytes) % self._batch_bytes
         self._pending.clear()
         self._pending_bytes = 0
         return taken
+
+    @property
+    def phase_ms(self) -> int:
+        """How much there is of the batch that has begun."""
+        return (self._held_bytes + self._pending_bytes) % self._batch_bytes * BATCH_MS // self._batch_bytes
 
     def deliver(self, findings: Sequence[Finding | DigitHeard], *, last: bool) -> None:
         """Tell everybody what the thread has found."""
@@ -194,11 +208,11 @@ class Ear:
         if not received:
             return
         if self._began_at is None:
-            self._began_at = self._clock() - timedelta(milliseconds=FRAME_MS)
+            self._began_at = self._clock() - timedelta(milliseconds=self._lead_ms)
         if len(self._pending) >= BACKLOG_FRAMES:
             lost = self._pending.popleft()
             self._pending_bytes -= len(lost)
-            self._began_at += timedelta(seconds=len(lost) / 2 / self._rate_hz)
+            self._began_at += timedelta(seconds=len(lost) / _INT16.itemsize / self._rate_hz)
         self._pending.append(received)
         self._pending_bytes += len(received)
         if self.ready:
@@ -207,6 +221,9 @@ class Ear:
     def _close(self) -> None:
         self.closing = True
         self._on_ready()
+
+    def _bytes(self, duration_ms: int) -> int:
+        return _INT16.itemsize * duration_ms * self._rate_hz // 1000
 
     def _live_streams(self) -> list[EventStream]:
         return [stream for reference in self._streams if (stream := reference()) is not None]
@@ -278,7 +295,9 @@ class Hearing:
     def _open(
         self, audio: CallAudio, analysis: UtteranceFinder | DtmfDetector, offset_ms: Callable[[datetime], int]
     ) -> Ear:
-        ear = Ear(audio, analysis, self._note_ready, offset_ms=offset_ms, clock=self._clock)
+        # In step with the others, so that all have a batch in the same tick.
+        phase_ms = next((ear.phase_ms for ear in self._ears), 0)
+        ear = Ear(audio, analysis, self._note_ready, phase_ms=phase_ms, offset_ms=offset_ms, clock=self._clock)
         self._ears[ear] = None
         return ear
 
@@ -289,7 +308,7 @@ class Hearing:
             asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
-        """Hand over what there is of every call, so that they keep step and one batch serves all."""
+        """Hand over what has come of every call: in one batch."""
         self._due = False
         if self._busy:
             return
@@ -305,12 +324,12 @@ class Hearing:
         findings: dict[Ear, list[Finding | DigitHeard]] = {ear: [] for ear, _, _ in batch}
         finders: dict[Ear, UtteranceFinder] = {}
         for ear, received, _ in batch:
-            samples = np.frombuffer(received, np.int16)
             if isinstance(ear.analysis, UtteranceFinder):
-                ear.analysis.take(samples)
+                ear.analysis.take(received)
                 finders[ear] = ear.analysis
             else:
-                findings[ear] += [DigitHeard(digit=digit) for digit in ear.analysis.detect(samples)]
+                digits = ear.analysis.detect(np.frombuffer(received, _INT16))
+                findings[ear] += [DigitHeard(digit=digit) for digit in digits]
         for ear, found in zip(finders, find_utterances(self._detector, list(finders.values())), strict=True):
             findings[ear] += found
         for ear, _, last in batch:

@@ -20,6 +20,11 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
 WEBSOCKET = "WS"
 """The transport of a call that came by WebSocket instead of SIP; SIP over WebSocket (RFC 7118) is not spoken."""
 
+AGORA = "AGORA"
+DAILY = "DAILY"
+ROOMS = frozenset({AGORA, DAILY})
+"""The transports of calls in a room of a WebRTC platform: who opened the room has shown who they are."""
+
 
 def bracketed(host: str) -> str:
     """Return a host as URIs and addresses with a port write it: IPv6 in brackets (RFC 3261 §25.1)."""

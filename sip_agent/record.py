@@ -101,6 +101,8 @@ class CallRecord:
     stalls: list[dict[str, Any]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     recording: dict[str, Any] | None = None
+    evidence: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Which handler takes a call: the first route whose conditions all hold."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from sip_agent.call import ConversationHandler
 from sip_agent.config import FaultSettings, RouteMatch, RouteSettings
@@ -11,6 +14,11 @@ from sip_agent.errors import CallRejected
 from sip_agent.handlers import handler_factory
 from sip_agent.invite import Invite
 from sip_agent.status import SipStatus
+
+log = structlog.get_logger()
+
+WARM_UP_S = 60.0
+"""What a handler gets to make ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,18 @@ class Routes:
             )
             for item in settings
         ]
+
+    async def warm_up(self) -> None:
+        """Let handlers make ready for calls that are announced: those that have a coroutine method `warm_up`."""
+        for route in self._routes:
+            warm_up = getattr(route.build(), "warm_up", None)
+            if warm_up is None:
+                continue
+            try:
+                async with asyncio.timeout(WARM_UP_S):
+                    await warm_up()
+            except Exception:
+                log.exception("handler.warm_up_failed", handler=route.handler)
 
     def find(self, invite: Invite) -> Route:
         """Return the route of a call; raises CallRejected 404 if none matches."""

@@ -106,3 +106,14 @@ class EndedBy(StrEnum):
     CALLER = "caller"
     AGENT = "agent"
     SYSTEM = "system"
+
+
+class EvidenceState(StrEnum):
+    """What has become of the evidence of a call, which a platform is to be told."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    SENT = "sent"
+    REFUSED = "refused"
+    GIVEN_UP = "given_up"
+    NOT_SENT = "not_sent"

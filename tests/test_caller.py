@@ -1,7 +1,5 @@
 """The calling side: what it says, how long it stays, and when it gives up."""
 
-import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +8,9 @@ import soundfile
 
 from media.tones import dominant_frequency_hz, tone
 from sip_agent import caller as caller_module
-from sip_agent.caller import CallerHandler, CallRequest, _invite
-from sip_agent.errors import MessageError
+from sip_agent.caller import CallerHandler, CallRequest
 from sip_agent.status import EndedBy, Outcome
 from sip_agent.testing import FakeCall
-from sip_agent.ua.endpoint import Caller
 
 URI = "sip:agent@example.com"
 RATE_HZ = 16_000
@@ -100,42 +96,3 @@ async def test_file_that_is_no_sound(tmp_path: Path) -> None:
 
     assert Outcome.FAILED == peer.record.outcome
     assert "a.wav" in str(peer.record.error)
-
-
-async def test_nobody_answers() -> None:
-    """Without an answer in time the call is given up, and the record says so."""
-
-    class Ringing(FakeCall):
-        async def respond(
-            self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False
-        ) -> None:
-            del status, headers, early_media
-            await asyncio.Event().wait()
-
-    async with Ringing(CallerHandler(CallRequest(uri=URI, ring_timeout_s=0.01))) as peer:
-        await peer.until_ended()
-
-    assert (Outcome.FAILED, "call: not answered within 0.01 s") == (peer.record.outcome, peer.record.error)
-
-
-def test_invite() -> None:
-    """The call's own INVITE has the headers and the ids that were asked for."""
-    request = CallRequest(
-        uri="sip:bob@example.com",
-        caller=Caller(uri="sip:alice@example.com"),
-        headers=[("X-Run-Id", "7"), ("X-A", "1"), ("X-A", "2")],
-    )
-    invite = _invite(request)
-
-    assert ("sip:alice@example.com", "sip:bob@example.com", "bob") == (
-        invite.from_uri,
-        invite.request_uri,
-        invite.user,
-    )
-    assert {"X-Run-Id": ["7"], "X-A": ["1", "2"]} == invite.headers.extensions()
-
-
-def test_invite_to_nowhere() -> None:
-    """What is no URI is refused before anything is sent."""
-    with pytest.raises(MessageError, match="not a URI: 'bob'"):
-        _invite(CallRequest(uri="bob"))

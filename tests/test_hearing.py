@@ -21,11 +21,13 @@ from sip_agent.call import Call, SpeechEnded, SpeechStarted, Utterance
 from sip_agent.config.hearing import DetectorChoice, HearingSettings
 from sip_agent.digits import InBandDtmf
 from sip_agent.errors import CallEnded, SpeechError, UserAgentError
-from sip_agent.hearing import BACKLOG_FRAMES, EVENTS_MAX, EventStream, Hearing
+from sip_agent.hearing import BACKLOG_FRAMES, BATCH_MS, EVENTS_MAX, EventStream, Hearing
 from sip_agent.testing import FakeCall, FakePort, FakeSpeech, speech_like
 from tests.media.voices import scene, spoken, with_noise
 
 RATE_HZ = 16_000
+
+BATCH_TICKS = -(-BATCH_MS // 20)
 
 TALK = (
     "Please press one for sales, two for service, three for everything else, or stay on the line.",
@@ -285,10 +287,11 @@ class Line:
         self.audio = CallAudio(self.port)
         self.ear = hearing.listen_for_speech(self.audio, lambda at: round(at.timestamp() * 1000))
 
-    def tick(self, said: Samples | None = None) -> None:
-        """Let 20 ms pass."""
-        self.port.tick(said)
-        self.audio.tick()
+    def tick(self, ticks: int = 1, said: Samples | None = None) -> None:
+        """Let 20 ms pass, so many times."""
+        for _ in range(ticks):
+            self.port.tick(said)
+            self.audio.tick()
 
 
 class Gate(LevelDetector):
@@ -325,17 +328,36 @@ class TestThread:
         hearing = Hearing(gate)
         lines = [Line(hearing) for _ in range(3)]
         for line in lines:
-            line.tick()
-            line.tick()
+            line.tick(BATCH_TICKS)
         await until(gate.entered.is_set)
-        for _ in range(8):
-            for line in lines:
-                line.tick()
+        for line in lines:
+            line.tick(20 - BATCH_TICKS)
         gate.open.set()
-        await until(lambda: sum(gate.batches) == 3 * 10 * 20 // 32)
+        await until(lambda: sum(gate.batches) == 3 * 20 * 20 // 32)
         hearing.close()
 
         assert {3} == set(gate.batches)
+
+    async def test_calls_keep_step(self) -> None:
+        """Calls that begin at different times have their batches in the same ticks."""
+        gate = Gate()
+        gate.open.set()
+        hearing = Hearing(gate)
+        lines: list[Line] = []
+        for _ in range(7):
+            lines.append(Line(hearing))
+            for line in lines:
+                line.tick()
+            await until(lambda: not hearing._busy)
+        gate.batches.clear()
+        for _ in range(16):
+            for line in lines:
+                line.tick()
+            await until(lambda: not hearing._busy and not hearing._due)
+        hearing.close()
+
+        assert {7} == set(gate.batches)
+        assert 16 * 20 // 32 == len(gate.batches)
 
     async def test_a_thread_that_does_not_keep_up(self) -> None:
         """The backlog of a call has an end: the oldest sound is not listened to, and times stay right."""
@@ -343,21 +365,18 @@ class TestThread:
         hearing = Hearing(gate, Endpointing(start_ms=32), clock=lambda: datetime.fromtimestamp(100, UTC))
         line = Line(hearing)
         events = line.ear.events()
-        line.tick()
-        line.tick()
+        line.tick(BATCH_TICKS)
         await until(gate.entered.is_set)
-        for _ in range(BACKLOG_FRAMES):
-            line.tick()
-        for _ in range(50):
-            line.tick(speech_like(20))
+        line.tick(BACKLOG_FRAMES)
+        line.tick(50, speech_like(20))
 
         assert BACKLOG_FRAMES == len(line.ear._pending)
         gate.open.set()
         started = await anext(events)
         hearing.close()
-        # Began 20 ms before second 100; two ticks, 250 silent ones, then speech.
+        # Began 20 ms before second 100; the first batch, 250 silent ticks, then speech.
         assert isinstance(started, SpeechStarted)
-        assert started.at_ms == pytest.approx(100_000 - 20 + 252 * 20, abs=32)
+        assert started.at_ms == pytest.approx(100_000 + (BATCH_TICKS + 250 - 1) * 20, abs=32)
 
     async def test_a_failure_is_logged_and_no_end(self) -> None:
         """What goes wrong with one batch is not for the next."""
@@ -367,12 +386,10 @@ class TestThread:
         hearing = Hearing(gate)
         line = Line(hearing)
         with capture_logs() as logs:
-            line.tick()
-            line.tick()
+            line.tick(BATCH_TICKS)
             await until(lambda: any(entry["event"] == "hearing.failed" for entry in logs))
         gate.fail = False
-        line.tick()
-        line.tick()
+        line.tick(BATCH_TICKS)
         await until(lambda: len(gate.batches) >= 2)
         hearing.close()
 
@@ -395,8 +412,7 @@ class TestThread:
         hearing = Hearing(gate)
         line = Line(hearing)
         stream = line.ear.events()
-        for _ in range(4):
-            line.tick()
+        line.tick(3)
         line.audio.close()
 
         assert [] == [event async for event in stream]

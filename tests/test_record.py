@@ -63,6 +63,8 @@ KEYS = [
     "stalls",
     "faults",
     "recording",
+    "evidence",
+    "verdict",
     "error",
 ]
 """What the store, the API, the CLI and everybody's scripts rely on."""

@@ -8,7 +8,9 @@ from aiohttp import WSMsgType, web
 
 from sip_agent.api.guard import is_loopback
 from sip_agent.api.parts import PARTS, Problem
-from sip_agent.chirp import ChirpDialog, ChirpRequest
+from sip_agent.chirp import ChirpDialog
+from sip_agent.invite import WEBSOCKET
+from sip_agent.pcm_call import CallRequest
 from sip_agent.status import SipStatus, reason_phrase
 
 MESSAGE_BYTES_MAX = 1024 * 1024
@@ -22,7 +24,8 @@ DEFAULT_USER = "chirp"
 async def answer_chirp(request: web.Request) -> web.StreamResponse:
     """Take a call: offer it to the call flow, and serve its socket once the handler answers."""
     _check(request)
-    dialog = request.app[PARTS].chirp.offer(_read(request))
+    asked = call_request(request, transport=WEBSOCKET, caller=DEFAULT_USER, user=DEFAULT_USER)
+    dialog = request.app[PARTS].chirp.offer(asked)
     try:
         decision = await dialog.decision
         if decision.status != HTTPStatus.SWITCHING_PROTOCOLS:
@@ -69,15 +72,18 @@ def _check(request: web.Request) -> None:
         )
 
 
-def _read(request: web.Request) -> ChirpRequest:
+def call_request(request: web.Request, *, transport: str, caller: str, user: str) -> CallRequest:
+    """Return the call that an HTTP request asks for; `?user=` names another than `user`."""
     host, port = request.get_extra_info("peername")[:2]
     local_host, local_port = request.get_extra_info("sockname")[:2]
     local_host = f"[{local_host}]" if ":" in local_host else local_host
-    return ChirpRequest(
+    return CallRequest(
+        transport=transport,
+        caller=caller,
         source_host=host,
         source_port=port,
         local_address=f"{local_host}:{local_port}",
-        user=quote(request.query.get("user") or DEFAULT_USER, safe=""),
+        user=quote(request.query.get("user") or user, safe=""),
         headers=request.raw_headers,
     )
 

@@ -14,6 +14,8 @@ from sip_agent.call import Call
 from sip_agent.chirp import ChirpEndpoint
 from sip_agent.config import ApiSettings
 from sip_agent.errors import SipAgentError
+from sip_agent.platforms.agora.session import AgoraSessions
+from sip_agent.platforms.cekura.webhook import CekuraWebhook
 from sip_agent.store import CallStore
 from sip_agent.ua.accounts import AccountState
 from sip_agent.ua.engine import EngineInfo
@@ -115,6 +117,8 @@ class ApiParts:
     engine: EngineInfo
     max_calls: int
     metrics: CallMetrics
+    agora: AgoraSessions | None = None
+    cekura: CekuraWebhook | None = None
     _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(init=False, default_factory=set)
 

@@ -1,6 +1,6 @@
 """The table of all routes."""
 
-from sip_agent.api import about, calls, chirp, health, live, twilio
+from sip_agent.api import about, agora, calls, chirp, health, live, twilio, webhooks
 from sip_agent.api.figures import show_metrics
 from sip_agent.api.parts import Route
 
@@ -59,6 +59,23 @@ ROUTES: tuple[Route, ...] = (
         path="/chirp",
         handler=chirp.answer_chirp,
         summary="a call by WebSocket (Cekura's CHIRP); ?user=NAME, Basic authentication with auth.users",
+        public=True,
+    ),
+    *(
+        Route(
+            method=method,
+            path="/agora/session",
+            handler=agora.mint_session,
+            summary="a place in an Agora channel for Cekura, whose secret it takes; ?user=NAME",
+            public=True,
+        )
+        for method in ("POST", "GET")
+    ),
+    Route(
+        method="POST",
+        path="/cekura/webhook",
+        handler=webhooks.take_cekura_event,
+        summary="events of Cekura (result.pre_trigger, result.completed), with cekura.webhook_secret; without one, 404",
         public=True,
     ),
     Route(

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from sip_agent.cli import call, calls, cekura, config, db, demo, doctor, firewall, handlers, ping, script, serve
+from sip_agent.cli import (
+    call,
+    calls,
+    cekura,
+    config,
+    db,
+    demo,
+    doctor,
+    firewall,
+    handlers,
+    ping,
+    script,
+    serve,
+    sipfront,
+)
 from sip_agent.cli.output import ExitStatus
 from sip_agent.errors import SettingsError, SipAgentError
 from sip_agent.platforms.errors import PlatformError
@@ -25,6 +39,7 @@ app.command("serve")(serve.serve)
 app.command("call")(call.call)
 app.add_typer(calls.app, name="calls")
 app.add_typer(cekura.app, name="cekura")
+app.add_typer(sipfront.app, name="sipfront")
 app.command("demo")(demo.demo)
 app.command("handlers")(handlers.handlers)
 app.command("ping")(ping.ping)

@@ -57,6 +57,8 @@ SECTIONS = {
     "Stalls": ("stalls",),
     "Faults": ("faults",),
     "Recording": ("recording",),
+    "Evidence": ("evidence",),
+    "Verdict": ("verdict",),
     "Error": ("error",),
 }
 """What `calls show` prints, and under which title; a section without a value is left out."""

@@ -1,6 +1,7 @@
-"""`sip-agent demo`: one whole test call on this machine, with real SIP and RTP on loopback."""
+"""`sip-agent demo`: one whole test run on this machine, with a stand-in for Cekura and real SIP and RTP on loopback."""
 
 import asyncio
+import json
 import secrets
 import shutil
 import socket
@@ -9,34 +10,52 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
+from xml.etree import ElementTree as ET
 
 import typer
 
-from sip_agent.cli.call import caller_settings, result_document
-from sip_agent.cli.calls import print_sections
 from sip_agent.cli.output import ExitStatus, console, print_json
-from sip_agent.cli.ping import ask
 from sip_agent.errors import SipAgentError
 
-if TYPE_CHECKING:
-    from sip_agent.caller import CallResult
+SCENARIOS = "cekura-scenarios.yaml"
+REPORT = "report.xml"
+SLOW_SCENARIO = "Asks for the dish of the day"
+"""The scenario that fails: the agent keeps its guest waiting for three seconds, and two are allowed."""
 
-USER = "cekura"
-REFUSED_RUN, ANSWERED_RUN = "34624", "34625"
-TONE_HZ = 440.0
-TALK_S = 3.0
+EXAMPLE_ENDPOINT = "127.0.0.1:5060"
+EXAMPLE_API_KEY = "an-api-key-of-the-stand-in"
+EXAMPLE_PASSWORD = "a-password-of-the-stand-in"  # noqa: S105  (it stands in the example, to be replaced)
 START_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demonstration:
-    """What the demonstration found: both calls as the caller saw them, the records as the agent stored them."""
+class Stage:
+    """A folder with everything that the demonstration needs, and where its two sides listen."""
 
-    refused: "CallResult"
-    answered: "CallResult"
-    record: dict[str, Any]
-    heard_hz: float | None
+    folder: Path
+    api_address: str
+    sip_endpoint: str
+
+    @property
+    def settings_file(self) -> Path:
+        """The agent's settings, with access to the stand-in."""
+        return self.folder / "sip-agent.toml"
+
+    @property
+    def scenarios_file(self) -> Path:
+        """What the stand-in knows."""
+        return self.folder / SCENARIOS
+
+    @property
+    def simulate(self) -> list[str]:
+        """The command of the stand-in."""
+        return ["cekura", "simulate", "--bind", self.api_address, "--scenarios", _short(self.scenarios_file)]
+
+    @property
+    def run(self) -> list[str]:
+        """The command of the test run: it brings the agent up meanwhile."""
+        return ["cekura", "run", "--all", "--serve", "--config", _short(self.settings_file)]
 
 
 def demo(
@@ -46,61 +65,68 @@ def demo(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Start an agent, call it as Cekura does (wrong password, then right), and show the joined record.
+    """Run three scenarios of a stand-in for Cekura against an agent on this machine; one of them is to fail.
 
     Example: sip-agent demo
     """
-    from sip_agent.config import LogFormat, LogLevel
-    from sip_agent.log import configure_logging
-
-    configure_logging(LogFormat.CONSOLE, LogLevel.WARNING)
-    settings_file = _write_settings(folder.resolve())
-    result = asyncio.run(_demonstrate(settings_file, quiet=as_json))
-    passed = result.record.get("outcome") == "answered" and result.refused.record.answered_at is None
+    stage = _set_up(folder.resolve())
+    passed, report = asyncio.run(_demonstrate(stage, as_json=as_json))
     if as_json:
-        print_json(
-            {
-                "passed": passed,
-                "refused": result_document(result.refused),
-                "answered": result_document(result.answered),
-                "record": result.record,
-                "heard_hz": result.heard_hz,
-            }
-        )
+        print_json({"passed": passed, "report": report})
     else:
-        _print(result, settings_file)
+        _say_what_next(stage, passed=passed)
     raise typer.Exit(ExitStatus.DONE if passed else ExitStatus.TESTED_THING_FAILED)
 
 
-def _write_settings(folder: Path) -> Path:
+def _set_up(folder: Path) -> Stage:
+    """Fill the folder: the shipped example with ports and passwords of this machine, and settings to match."""
+    from sip_agent.platforms.cekura.simulator.world import EXAMPLE
+
     folder.mkdir(parents=True, exist_ok=True)
-    password_file = folder / "users"
-    password_file.touch(mode=0o600)
-    password_file.write_text(f"{USER}:{secrets.token_urlsafe(12)}\n", encoding="utf-8")
-    port = _free_port()
-    file = folder / "sip-agent.toml"
-    file.write_text(
-        f"""# Settings of the demonstration; `sip-agent serve --config {file.name}` runs the same agent.
+    sip_port, api_port = _free_port(), _free_port()
+    api_key, password = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
+    for file in EXAMPLE.parent.glob("*.yaml"):
+        text = file.read_text(encoding="utf-8").replace(EXAMPLE_ENDPOINT, f"127.0.0.1:{sip_port}")
+        _write_secret(folder / file.name, text.replace(EXAMPLE_API_KEY, api_key).replace(EXAMPLE_PASSWORD, password))
+    _write_secret(folder / "cekura.key", f"{api_key}\n")
+    _write_secret(folder / "users", f"cekura:{password}\n")
+    stage = Stage(folder=folder, api_address=f"127.0.0.1:{api_port}", sip_endpoint=f"sip:agent@127.0.0.1:{sip_port}")
+    stage.settings_file.write_text(
+        f"""# Settings of the demonstration: an agent, and access to a stand-in for Cekura.
 [sip]
-udp_port = {port}
-tcp_port = {port}
+udp_port = {sip_port}
+tcp_port = {sip_port}
 
 [auth]
 users_file = "users"
 
+[admission]
+allow = ["127.0.0.0/8"]
+
 [[routes]]
 match = {{ user = "agent" }}
-handler = "echo"
+handler = "script"
+options = {{ file = "restaurant.yaml" }}
 
 [api]
 bind = ""
 
+[cekura]
+base_url = "http://{stage.api_address}" # the stand-in; Cekura itself is https://api.cekura.ai
+api_key_file = "cekura.key"
+agent_id = 5
+
 [log]
-format = "json"
+level = "warning"
 """,
         encoding="utf-8",
     )
-    return file
+    return stage
+
+
+def _write_secret(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(text, encoding="utf-8")
 
 
 def _free_port() -> int:
@@ -114,64 +140,47 @@ def _free_port() -> int:
                 return port
 
 
-async def _demonstrate(settings_file: Path, *, quiet: bool) -> Demonstration:
-    from sip_agent.caller import CallRequest, place_call
-    from sip_agent.config import load_settings
-    from sip_agent.ua.endpoint import Binding, Caller, Endpoint
-
-    def say(text: str) -> None:
-        if not quiet:
-            console.print(text)
-
-    settings = load_settings(settings_file)
-    uri = f"sip:agent@127.0.0.1:{settings.sip.udp_port}"
-    password = settings.auth.users[USER].get_secret_value()
-    say(f"[bold]1.[/] starting the agent, echo handler, digest authentication, on {uri}")
-    async with _agent(settings_file, settings.sip.udp_port):
-        endpoint = Endpoint(caller_settings(), [Binding(transport="UDP", host="127.0.0.1", port=0)], max_calls=2)
-        await endpoint.start()
-        try:
-            wrong = Caller(username=USER, password="not-" + password)
-            say("[bold]2.[/] calling with a wrong password, as run " + REFUSED_RUN)
-            refused = await place_call(endpoint, CallRequest(uri=uri, caller=wrong, headers=_headers(REFUSED_RUN)))
-            say(f"   statuses: {_ladder(refused)}")
-            right = Caller(username=USER, password=password)
-            say(
-                f"[bold]3.[/] calling with the right one, as run {ANSWERED_RUN}, saying {TONE_HZ:g} Hz for {TALK_S:g} s"
-            )
-            request = CallRequest(
-                uri=uri, caller=right, headers=_headers(ANSWERED_RUN), tone_hz=TONE_HZ, duration_s=TALK_S
-            )
-            answered = await place_call(endpoint, request)
-            say(f"   statuses: {_ladder(answered)}")
-        finally:
-            await endpoint.stop()
-    record = _joined_record(settings_file, answered.record.call_id)
-    return Demonstration(refused=refused, answered=answered, record=record, heard_hz=_echoed_hz(record))
-
-
-def _headers(run_id: str) -> tuple[tuple[str, str], ...]:
-    return (("X-Run-Id", run_id), ("X-Scenario-Id", "11547"), ("X-Result-Id", "16870"), ("X-Customer", "demo"))
+async def _demonstrate(stage: Stage, *, as_json: bool) -> tuple[bool, Any]:
+    """Hold the test run; return whether it went as it was to go, and its report if it was asked for as JSON."""
+    if not as_json:
+        console.print("[bold]1.[/] a stand-in for Cekura, with three scenarios for a restaurant's telephone")
+        _show(stage.simulate)
+    async with _stand_in(stage):
+        if not as_json:
+            console.print(f"[bold]2.[/] the test run: the stand-in really calls the agent, {stage.sip_endpoint}")
+            _show(stage.run)
+            console.print()
+        arguments = ["--poll-interval", "0.5", "--junit", str(stage.folder / REPORT)]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sip_agent", *stage.run, *arguments, *(["--json"] if as_json else [])),
+            stdout=asyncio.subprocess.PIPE if as_json else None,
+        )
+        output, _ = await process.communicate()
+    if process.returncode not in {ExitStatus.DONE, ExitStatus.TESTED_THING_FAILED}:
+        raise SipAgentError(f"the test run broke off; the stand-in's log is {_short(stage.folder / 'stand-in.log')}")
+    return _went_as_intended(stage.folder / REPORT), json.loads(output) if as_json else None
 
 
 @asynccontextmanager
-async def _agent(settings_file: Path, port: int) -> AsyncIterator[None]:
-    """Run `sip-agent serve` as a process of its own, as a user would, and stop it again."""
-    log_file = settings_file.with_name("agent.log")
+async def _stand_in(stage: Stage) -> AsyncIterator[None]:
+    """Run the stand-in as a process of its own, and stop it again."""
+    log_file = stage.folder / "stand-in.log"
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sip_agent", "serve", "--config", str(settings_file), stderr=log
+            *(sys.executable, "-m", "sip_agent", *stage.simulate),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
         )
     try:
+        assert process.stdout is not None  # noqa: S101  (it is a pipe)
         async with asyncio.timeout(START_TIMEOUT_S):
-            while await asyncio.to_thread(ask, "127.0.0.1", port, 0.2) is None:
-                if process.returncode is not None:
-                    raise SipAgentError(f"the agent did not start: {_last_line(log_file)}")
+            if not await process.stdout.readline():
+                raise SipAgentError(f"the stand-in did not start: {_last_line(log_file)}")
         yield
     finally:
         if process.returncode is None:
             process.terminate()
-            await process.wait()
+        await process.communicate()
 
 
 def _last_line(log_file: Path) -> str:
@@ -179,46 +188,34 @@ def _last_line(log_file: Path) -> str:
     return lines[-1] if lines else f"see {log_file}"
 
 
-def _joined_record(settings_file: Path, call_id: str) -> dict[str, Any]:
-    from sip_agent.config import load_settings
-    from sip_agent.store import reading
-
-    settings = load_settings(settings_file)
-    with reading(settings.store.url, base_dir=settings.base_dir) as store:
-        found = store.find(call_id)
-    if not found:
-        raise SipAgentError(f"the agent stored no record of the call {call_id}")
-    return found[0]
+def _went_as_intended(report: Path) -> bool:
+    """Tell whether every run has a call of ours, and the slow scenario failed, and no other."""
+    root = ET.parse(report).getroot()  # noqa: S314  (written by this program)
+    runs = [case for case in root.iter("testcase") if case.get("classname") == "cekura.runs"]
+    joined = [run for run in runs if "call_uuid" in run.findtext("system-out", "")]
+    failed = [run.get("name", "") for run in runs if run.find("failure") is not None or run.find("error") is not None]
+    return len(joined) == len(runs) and len(failed) == 1 and SLOW_SCENARIO in failed[0]
 
 
-def _echoed_hz(record: dict[str, Any]) -> float | None:
-    """Return the tone on the agent's side of the recording: proof that sound went there and back."""
-    from media.tones import dominant_frequency_hz
-    from media.wav import load_channels
-
-    if record["recording"] is None:
-        return None
-    samples, sample_rate_hz = load_channels(record["recording"]["path"])
-    middle = len(samples) // 2
-    return dominant_frequency_hz(samples[middle : middle + sample_rate_hz, 1], sample_rate_hz)
+def _show(command: list[str]) -> None:
+    console.print(f"   $ {_program()} {' '.join(command)}", style="dim", soft_wrap=True)
 
 
-def _ladder(result: "CallResult") -> str:
-    return " → ".join(str(status) for status in result.statuses)
-
-
-def _print(result: Demonstration, settings_file: Path) -> None:
-    console.print("[bold]4.[/] the record that the agent stored, joined to the run by its headers\n")
-    print_sections(result.record)
-    if result.heard_hz is not None:
-        console.print(f"\nThe agent's side of the recording has a tone of [bold]{result.heard_hz:.0f} Hz[/].")
-    program, config = _program(), f"--config {_short(settings_file)}"
+def _say_what_next(stage: Stage, *, passed: bool) -> None:
+    if passed:
+        console.print(
+            "\nThat is what it was to show: two scenarios passed, and one failed for the reason that the table gives."
+        )
+    else:
+        console.print("\nThis did not go as intended: one scenario was to fail, and two to pass.", style="red")
+    program, config = _program(), f"--config {_short(stage.settings_file)}"
     console.print(
         f"""
 What next:
-  {program} calls list {config}          every call so far, the refused one too
-  {program} calls show run:{ANSWERED_RUN} --json {config}
-  {program} serve {config}               run this agent, then call it with a softphone
+  {program} calls list {config}
+  {program} {" ".join(stage.simulate)}
+  {program} {" ".join(stage.run)}
+The scenarios are in {_short(stage.scenarios_file)}; the agent's dialogue is restaurant.yaml beside it.
 """,
         soft_wrap=True,
     )

@@ -20,7 +20,6 @@ from sip_agent.config.section import Section
 from sip_agent.config.values import (
     CODECS,
     SAMPLE_RATES_HZ,
-    BaseUrl,
     BindAddresses,
     Codecs,
     DigestAlgorithms,
@@ -269,30 +268,6 @@ class HeaderSettings(Section):
     )
 
 
-class AccountSettings(Section):
-    """[[accounts]]: a registration with an upstream registrar (RFC 3261 §10)."""
-
-    name: Name = Field(description="name of the account in routes, records and logs")
-    registrar: Annotated[SipUri, Field(min_length=1)] = Field(
-        description='SIP URI of the registrar, like "sip:pbx.example.com"'
-    )
-    username: Name = Field(description="user part of the address that is registered")
-    auth_username: str = Field("", description="user name for digest, where it is not username")
-    password_file: OptionalPath = Field(None, description="file with the password, instead of password")
-    password: SecretStr = Field(SecretStr(""), description="password for digest; better from the environment or a file")
-    realm: Name = Field("*", description="realm the password is meant for; * takes any")
-    expires: PositiveDuration = Field(timedelta(seconds=300), description="life of the registration, renewed in time")
-    outbound_proxy: SipUri = Field(
-        "", description="SIP URI of the proxy that REGISTER and calls go through; empty: none"
-    )
-    from_uri: SipUri = Field("", description="address of record, where it is not username at the registrar")
-    retry_interval: PositiveDuration = Field(
-        timedelta(seconds=30), description="pause before a failed registration is tried again"
-    )
-
-    _password_from_file = field_validator("password")(secret_or_file)
-
-
 class RouteMatch(Section):
     """What a route asks of a call; all of it must hold, and nothing asked matches every call."""
 
@@ -371,17 +346,6 @@ class ApiSettings(Section):
     def port(self) -> int:
         """Port to listen on; 0 lets the system choose one."""
         return int(self.bind.rpartition(":")[2] or 0)
-
-
-class CekuraSettings(Section):
-    """[cekura]: access to Cekura's API."""
-
-    api_key_file: OptionalPath = Field(None, description="file with the API key, instead of api_key")
-    api_key: SecretStr = Field(SecretStr(""), description="API key; better from the environment or a file")
-    base_url: BaseUrl = Field("https://api.cekura.ai", description="where Cekura's API is; a stand-in is elsewhere")
-    agent_id: WholeNumber = Field(0, ge=0, description="id of this agent at Cekura; 0: not set")
-
-    _api_key_from_file = field_validator("api_key")(secret_or_file)
 
 
 class LogSettings(Section):

@@ -8,14 +8,16 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from sip_agent.config.accounts import AccountSettings, OutboundSettings
+from sip_agent.config.agora import AgoraSettings
+from sip_agent.config.cekura import CekuraSettings
 from sip_agent.config.hearing import HearingSettings
+from sip_agent.config.pipecat import PipecatSettings
 from sip_agent.config.section import Section
 from sip_agent.config.sections import (
-    AccountSettings,
     AdmissionSettings,
     ApiSettings,
     AuthSettings,
-    CekuraSettings,
     CorrelationSettings,
     HeaderSettings,
     LogSettings,
@@ -24,6 +26,7 @@ from sip_agent.config.sections import (
     SipSettings,
     StoreSettings,
 )
+from sip_agent.config.sipfront import SipfrontSettings
 from sip_agent.config.speech import SpeechSettings
 from sip_agent.config.values import Loading, SettingSource, SrtpMode, is_ip_address
 
@@ -45,13 +48,17 @@ class Settings(Section):
         default_factory=CorrelationSettings, description="how a call is joined to a test run"
     )
     headers: HeaderSettings = Field(default_factory=HeaderSettings, description="headers that carry secrets")
-    accounts: tuple[AccountSettings, ...] = Field((), description="registrations with upstream registrars")
+    accounts: tuple[AccountSettings, ...] = Field((), description="registrations with upstream registrars, and trunks")
+    outbound: OutboundSettings = Field(default_factory=OutboundSettings, description="calls to phone numbers")
     routes: tuple[RouteSettings, ...] = Field(
         (_ECHO_ROUTE,), description="which handler takes which call; without any, echo takes every call"
     )
     store: StoreSettings = Field(default_factory=StoreSettings, description="where call records are kept")
     api: ApiSettings = Field(default_factory=ApiSettings, description="the HTTP API, dashboard and metrics")
     cekura: CekuraSettings = Field(default_factory=CekuraSettings, description="access to Cekura's API")
+    agora: AgoraSettings = Field(default_factory=AgoraSettings, description="calls in Agora channels")
+    pipecat: PipecatSettings = Field(default_factory=PipecatSettings, description="Pipecat's sessions, Daily's rooms")
+    sipfront: SipfrontSettings = Field(default_factory=SipfrontSettings, description="access to Sipfront's API")
     hearing: HearingSettings = Field(
         default_factory=HearingSettings, description="when a caller speaks; digits in the sound"
     )
@@ -113,6 +120,10 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     names = [account.name for account in settings.accounts]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'accounts: two are named "{name}": give each a name of its own'
+    if settings.outbound.account and settings.outbound.account not in names:
+        known = ", ".join(names) or "none"
+        found = json.dumps(settings.outbound.account, ensure_ascii=False)
+        yield f"outbound.account = {found}: no such account (there is: {known})"
     for index, route in enumerate(settings.routes):
         if route.match.account is not None and route.match.account not in names:
             known = ", ".join(names) or "none"

@@ -146,7 +146,8 @@ _SIP_URI = re.compile(
 )
 
 
-def _sip_uri(value: str) -> str:
+def sip_uri(value: str) -> str:
+    """Return a SIP URI, or nothing, as it is; raises ValueError for anything else."""
     if value and not _SIP_URI.fullmatch(value):
         raise ValueError('write a SIP URI without angle brackets, like "sip:pbx.example.com:5060;transport=tcp"')
     return value
@@ -226,7 +227,7 @@ PositiveDuration = Annotated[timedelta, BeforeValidator(parse_duration), AfterVa
 SettingsPath = Annotated[Path, AfterValidator(_resolve)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_empty_to_none), AfterValidator(_resolve)]
 TextOrNone = Annotated[str | None, BeforeValidator(_empty_to_none)]
-SipUri = Annotated[str, AfterValidator(_sip_uri)]
+SipUri = Annotated[str, AfterValidator(sip_uri)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Name = Annotated[str, Field(min_length=1)]
 HostOrNothing = Annotated[str, AfterValidator(_host)]

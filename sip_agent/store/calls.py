@@ -13,6 +13,7 @@ from sip_agent.record import CallRecord, format_timestamp, milliseconds_between
 from sip_agent.status import EndedBy, Outcome
 from sip_agent.store.database import Location, atomic, claimed, connect, explained
 from sip_agent.store.migrations import migrate
+from sip_agent.store.outbox import Outbox
 from sip_agent.store.reader import CallReader
 from sip_agent.store.schema import call_row, calls, document_of
 from sip_agent.store.writer import Writer
@@ -33,6 +34,8 @@ class CallStore(CallReader):
         self._instance = instance
         self._resources = resources
         self._writer = Writer(engine, instance)
+        self.outbox = Outbox(engine)
+        """What a platform is to be told."""
 
     @classmethod
     def open(cls, url: str, *, base_dir: Path) -> Self:

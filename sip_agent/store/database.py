@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
@@ -89,6 +90,11 @@ def connect(location: Location, *, instance: int | None = None) -> Engine:
     if instance is not None:
         event.listen(engine, "connect", partial(_hold_instance, instance))
     return engine
+
+
+def insert_into(engine: Engine, table: Table) -> Any:
+    """Return an INSERT that can say what to do on a conflict, in the database's own dialect."""
+    return (sqlite if engine.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 @contextmanager

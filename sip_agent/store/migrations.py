@@ -65,7 +65,31 @@ def m0001_create_calls(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
-MIGRATIONS: Sequence[Migration] = (m0001_create_calls,)
+def m0002_create_outbox(connection: Connection) -> None:
+    """Create the tables of what is to be sent to a platform, and of what it said."""
+    for statement in (
+        """
+        CREATE TABLE outbox (
+            call_uuid TEXT PRIMARY KEY, endpoint TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
+            due_at TEXT, deadline_at TEXT, changed_at TEXT NOT NULL, reason TEXT
+        )
+        """,
+        "CREATE INDEX outbox_due_at ON outbox (due_at) WHERE due_at IS NOT NULL",
+        "CREATE TABLE verdicts (run_id TEXT PRIMARY KEY, document JSON NOT NULL)",
+    ):
+        connection.execute(text(statement))
+
+
+def m0003_create_dials(connection: Connection) -> None:
+    """Create the table of the phone numbers that were dialled."""
+    for statement in (
+        "CREATE TABLE dials (run_id BIGINT UNIQUE, number TEXT NOT NULL, dialled_at TEXT NOT NULL)",
+        "CREATE INDEX dials_dialled_at ON dials (dialled_at)",
+    ):
+        connection.execute(text(statement))
+
+
+MIGRATIONS: Sequence[Migration] = (m0001_create_calls, m0002_create_outbox, m0003_create_dials)
 
 
 def pending_migrations(url: str, *, base_dir: Path) -> list[str]:

@@ -7,14 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select
 
 from sip_agent.errors import SettingsError
 from sip_agent.record import format_timestamp
 from sip_agent.status import Outcome
 from sip_agent.store.database import Location, connect, explained
 from sip_agent.store.migrations import pending
-from sip_agent.store.schema import call_headers, calls, storable
+from sip_agent.store.schema import OUTBOX_KEYS, call_headers, calls, outbox, storable, verdicts
 
 MIN_PREFIX = 6
 """The shortest start of a call uuid that `find` takes: with fewer characters it guesses."""
@@ -76,6 +76,11 @@ class CallReader:
             return exact
         return self._first(func.substr(calls.c.call_uuid, 1, len(wanted)) == wanted)
 
+    def evidence(self, *, state: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the records that have `evidence`, those in one state or in any, newest first."""
+        condition = outbox.c.state.is_not(None) if state is None else outbox.c.state == state
+        return list(self._documents(_newest_first(condition).limit(limit)))
+
     def _first(self, condition: ColumnElement[bool]) -> list[dict[str, Any]]:
         return list(self._documents(_newest_first(condition).limit(FOUND_MAX)))
 
@@ -84,7 +89,7 @@ class CallReader:
             explained(self._location),
             self._engine.connect().execution_options(yield_per=_ROWS_AT_A_TIME) as connection,
         ):
-            yield from connection.execute(statement).scalars()
+            yield from map(_with_evidence, connection.execute(statement))
 
 
 @contextmanager
@@ -109,10 +114,20 @@ def reading(url: str, *, base_dir: Path) -> Iterator[CallReader]:
 
 def _newest_first(*conditions: ColumnElement[bool]) -> Select[Any]:
     return (
-        select(calls.c.document)
+        select(calls.c.document, verdicts.c.document.label("verdict"), *(outbox.c[name] for name in OUTBOX_KEYS))
+        .outerjoin(outbox, outbox.c.call_uuid == calls.c.call_uuid)
+        .outerjoin(verdicts, verdicts.c.run_id == calls.c.run_id)
         .where(*conditions)
         .order_by(calls.c.invite_received_at.desc(), calls.c.call_uuid.desc())
     )
+
+
+def _with_evidence(row: Row[Any]) -> dict[str, Any]:
+    """Return a record with what happened after it was stored: what was sent of it, what the platform said."""
+    document: dict[str, Any] = row.document
+    sent = {} if row.state is None else {name: getattr(row, name) for name in OUTBOX_KEYS}
+    evidence = (document.get("evidence") or {}) | sent
+    return document | {"evidence": evidence or None, "verdict": row.verdict}
 
 
 def _conditions(query: CallQuery) -> Iterator[ColumnElement[bool]]:

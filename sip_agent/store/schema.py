@@ -44,6 +44,40 @@ call_headers = Table(
 )
 """One row per header field value; `name` is lower-case (RFC 3261 §7.3.1: names are case-insensitive)."""
 
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("call_uuid", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Text),
+    Column("deadline_at", Text),
+    Column("changed_at", Text, nullable=False),
+    Column("reason", Text),
+)
+"""One row per call of which a platform is to be told; `due_at` is null once there is nothing left to do."""
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+"""What the platform said of a run, by the run's id."""
+
+dials = Table(
+    "dials",
+    metadata,
+    Column("run_id", BigInteger, unique=True),
+    Column("number", Text, nullable=False),
+    Column("dialled_at", Text, nullable=False),
+)
+"""One row per call to a phone number, written before it is placed; `run_id` is null where no test run asked for it."""
+
+OUTBOX_KEYS = tuple(column.name for column in outbox.columns if not column.primary_key)
+"""What a record's `evidence` shows of its row in the outbox."""
+
 _COPIED = [column.name for column in calls.columns if column.name not in {"instance", "document"}]
 
 
@@ -68,6 +102,14 @@ def header_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
         for name, values in document["headers"].items()
         for value in values
     ]
+
+
+def outbox_row(document: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the row of a record in `outbox`, if a platform might have been told of it."""
+    evidence = document["evidence"]
+    if evidence is None:
+        return None
+    return {"call_uuid": document["call_uuid"]} | {name: evidence[name] for name in OUTBOX_KEYS}
 
 
 def storable(value: Any) -> Any:

@@ -7,7 +7,7 @@ call that has ended never opens again. So a write may be repeated, and a newer o
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -15,12 +15,11 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection, Engine, bindparam, delete, insert, or_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from sip_agent.store.database import atomic, reason
+from sip_agent.store.database import atomic, insert_into, reason
 from sip_agent.store.errors import StoreError
-from sip_agent.store.schema import call_headers, call_row, calls, header_rows
+from sip_agent.store.schema import call_headers, call_row, calls, header_rows, outbox, outbox_row
 
 CAPACITY: Final = 10_000
 """Records kept in memory while the database does not work: some 50 MB, a minute and a half at 100 calls/s."""
@@ -34,7 +33,6 @@ PATIENCE_S: Final = 2.0
 RETRY_S: Final = (0.05, 2.0)
 """The first pause after a failure, and the longest that doubling makes of it."""
 
-_INSERTS: dict[str, Callable[..., Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _DELETE_HEADERS = delete(call_headers).where(call_headers.c.call_uuid == bindparam("uuid"))
 _INSERT_HEADERS = insert(call_headers)
 
@@ -58,7 +56,9 @@ class Writer:
         self._engine = engine
         self._instance = instance
         self._capacity = capacity
-        self._upsert = _upsert(engine.dialect.name)
+        self._upsert = _upsert(engine)
+        # In the transaction of the record, and only once: what is sent already stays so.
+        self._post = insert_into(engine, outbox).on_conflict_do_nothing(index_elements=[outbox.c.call_uuid])
         self._changed = threading.Condition()
         self._pending: dict[str, _Write] = {}
         self._failure: str | None = None
@@ -156,6 +156,8 @@ class Writer:
         connection.execute(self._upsert, [call_row(document, self._instance) for document in documents])
         uuids = [{"uuid": document["call_uuid"]} for document in documents]
         connection.execute(_DELETE_HEADERS, uuids)
+        if rows := [row for document in documents if (row := outbox_row(document)) is not None]:
+            connection.execute(self._post, rows)
         if headers := [row for document in documents for row in header_rows(document)]:
             connection.execute(_INSERT_HEADERS, headers)
 
@@ -178,8 +180,8 @@ class Writer:
         _wake(batch, _kept(why))
 
 
-def _upsert(dialect: str) -> Any:
-    statement = _INSERTS[dialect](calls)
+def _upsert(engine: Engine) -> Any:
+    statement = insert_into(engine, calls)
     new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=[calls.c.call_uuid],

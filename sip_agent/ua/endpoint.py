@@ -59,11 +59,12 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """As whom to call: the From URI, and credentials for a challenge."""
+    """As whom to call: the From URI, credentials for a challenge of `realm` (401 or 407), and the proxy on the way."""
 
     uri: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
+    realm: str = "*"
     proxy: str = ""
 
 
@@ -94,11 +95,11 @@ class Endpoint:
         self.bye_timeout_s = 5.0
         self.pump = Pump(self.loop)
         self.sip_thread = SipThread(self.loop, self._poll)
-        self.account_states = [AccountState(name=item.name, username=item.username) for item in accounts]
+        self._account_settings = tuple(item for item in accounts if item.registers)
+        self.account_states = [AccountState(name=item.name, username=item.username) for item in self._account_settings]
         self.bound: list[Binding] = []
         self._settings = settings
         self._bindings = tuple(bindings)
-        self._account_settings = tuple(accounts)
         self._max_calls = max_calls
         self._on_offer: Callable[[Offer], None] | None = None
         self._accounts: list[Any] = []
@@ -338,11 +339,12 @@ class Endpoint:
     def _account_of(self, caller: Caller) -> Any:
         """Return the account that calls as `caller`; pjsua has few of them, so each is opened once."""
         if caller not in self._caller_accounts:
-            binding = self.bound[0]
-            config = self.account_config(binding.host)
-            config.idUri = caller.uri or f"sip:caller@{bracketed(binding.host)}"
+            hosts = list(dict.fromkeys(binding.host for binding in self.bound))
+            # Of several addresses, the one that leads to the callee is not known before.
+            config = self.account_config(hosts[0] if len(hosts) == 1 else "")
+            config.idUri = caller.uri or f"sip:caller@{bracketed(hosts[0])}"
             if caller.username:
-                add_credentials(config, caller.username, caller.password)
+                add_credentials(config, caller.username, caller.password, caller.realm)
             if caller.proxy:
                 config.sipConfig.proxies = engine.load().StringVector([caller.proxy])
             self._caller_accounts[caller] = open_account(config, self._on_incoming)

@@ -64,15 +64,16 @@ def test_the_end_of_the_stream_ends_speech() -> None:
     for _ in range(10):
         endpointer.advance(0.9)
 
-    assert [SpeechChange(phase=SpeechPhase.ENDED, at_ms=200)] == endpointer.end()
-    assert [] == endpointer.end()
+    assert [SpeechChange(phase=SpeechPhase.ENDED, at_ms=200)] == list(endpointer.end())
+    assert [] == list(endpointer.end())
 
 
 @given(st.lists(st.floats(0, 1), max_size=400), st.sampled_from([20, 32]))
 def test_phases_alternate_and_times_never_go_back(probabilities: list[float], step_ms: int) -> None:
     """Whatever comes: started, perhaps confirmed, ended, and again; each not before the last."""
     endpointer = Endpointer(RULES, step_ms)
-    found = [change for probability in probabilities for change in endpointer.advance(probability)] + endpointer.end()
+    found = [change for probability in probabilities for change in endpointer.advance(probability)]
+    found += endpointer.end()
 
     phases = "".join(change.phase[0] for change in found)
     assert "" == phases.replace("sce", "").replace("se", "")
@@ -86,5 +87,5 @@ def test_the_shortest_start_is_one_step(step_ms: int) -> None:
     """However short `start_ms` is, one step of voice is needed."""
     endpointer = Endpointer(Endpointing(start_ms=0), step_ms)
 
-    assert [] == endpointer.advance(0.0)
+    assert [] == list(endpointer.advance(0.0))
     assert [SpeechPhase.STARTED] == [change.phase for change in endpointer.advance(1.0)]

@@ -1,4 +1,4 @@
-"""CHIRP without a network: the request as an INVITE, and sound that arrives unevenly."""
+"""Calls without SIP, and no network either: the request as an INVITE, and sound that arrives unevenly."""
 
 from datetime import UTC, datetime
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from media.frames import Samples
-from sip_agent.chirp import BACKLOG_FRAMES_AIM, BACKLOG_FRAMES_MAX, ChirpPort, ChirpRequest
 from sip_agent.invite import Invite
+from sip_agent.pcm_call import BACKLOG_FRAMES_AIM, BACKLOG_FRAMES_MAX, CallRequest, PcmPort
 
 RATE_HZ = 16_000
 FRAME = 640
@@ -15,8 +15,14 @@ FRAME = 640
 
 def request(*headers: tuple[bytes, bytes], user: str = "echo") -> Invite:
     """Return what the call flow reads of a request."""
-    asked = ChirpRequest(
-        source_host="2001:db8::1", source_port=4711, local_address="127.0.0.1:8080", user=user, headers=headers
+    asked = CallRequest(
+        transport="WS",
+        caller="chirp",
+        source_host="2001:db8::1",
+        source_port=4711,
+        local_address="127.0.0.1:8080",
+        user=user,
+        headers=headers,
     )
     return Invite.parse(
         asked.as_invite(),
@@ -57,7 +63,7 @@ def voice(frames: int, level: int = 8000) -> Samples:
     return np.tile(np.repeat(np.array([level, -level], np.int16), 20), frames * 320 // 40)
 
 
-def played(port: ChirpPort, ticks: int) -> Samples:
+def played(port: PcmPort, ticks: int) -> Samples:
     """Return what the handler gets in so many ticks."""
     received = []
     for _ in range(ticks):
@@ -73,7 +79,7 @@ def loud_frames(samples: Samples) -> list[bool]:
 
 def test_uneven_arrival_is_played_evenly() -> None:
     """Messages of any length, in bursts: without a hole from the first frame to the last."""
-    port = ChirpPort(RATE_HZ, 0)
+    port = PcmPort(RATE_HZ, 0)
     sound = voice(10).tobytes()
     heard = []
     for message in (sound[:1400], sound[1400:2560], sound[2560:4060], sound[4060:]):
@@ -88,14 +94,14 @@ def test_uneven_arrival_is_played_evenly() -> None:
 
 def test_a_single_frame_is_not_held_back_for_ever() -> None:
     """What comes alone is played after 40 ms."""
-    port = ChirpPort(RATE_HZ, 0)
+    port = PcmPort(RATE_HZ, 0)
     port.receive(voice(1).tobytes())
     assert [False, False, True, False] == loud_frames(played(port, 4))
 
 
 def test_silence_is_left_out_when_the_caller_is_ahead() -> None:
     """Speech is kept, and the delay goes away in its pauses."""
-    port = ChirpPort(RATE_HZ, 0)
+    port = PcmPort(RATE_HZ, 0)
     port.receive(voice(10).tobytes() + bytes(FRAME * 50) + voice(10).tobytes())
     loud = loud_frames(played(port, 40))
     assert 20 == sum(loud)
@@ -104,7 +110,7 @@ def test_silence_is_left_out_when_the_caller_is_ahead() -> None:
 
 def test_a_flood_takes_no_more_than_ten_seconds_of_memory() -> None:
     """The oldest sound goes."""
-    port = ChirpPort(RATE_HZ, 0)
+    port = PcmPort(RATE_HZ, 0)
     for _ in range(30):
         port.receive(voice(50).tobytes())
     assert BACKLOG_FRAMES_MAX == sum(loud_frames(played(port, BACKLOG_FRAMES_MAX + 100)))
@@ -113,7 +119,7 @@ def test_a_flood_takes_no_more_than_ten_seconds_of_memory() -> None:
 @pytest.mark.parametrize("rate_hz", [8000, 48_000])
 def test_the_socket_has_16_khz_whatever_the_agent_has(rate_hz: int) -> None:
     """20 ms are 640 bytes on the way out, and a frame of the agent's on the way in."""
-    port = ChirpPort(rate_hz, 0)
+    port = PcmPort(rate_hz, 0)
     port.write(np.full(rate_hz // 50, 1000, np.int16).tobytes())
     port.receive(voice(5).tobytes())
     sent = [port.tick() for _ in range(5)]

@@ -1,0 +1,287 @@
+"""What `run` and `wait` share: following runs before people's eyes, being interrupted, judging, reporting."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.live import Live
+
+from sip_agent.cli.cekura.tables import print_report, runs_table
+from sip_agent.cli.config import ConfigOption
+from sip_agent.cli.output import ExitStatus, plain, print_json, stderr
+from sip_agent.errors import SettingsError, SipAgentError
+
+if TYPE_CHECKING:
+    from sip_agent.config import Settings
+    from sip_agent.platforms.cekura.client import CekuraClient
+    from sip_agent.platforms.cekura.gate import Limits
+    from sip_agent.platforms.cekura.model import Result
+    from sip_agent.platforms.cekura.report import Report
+    from sip_agent.platforms.cekura.runs import Followed
+    from sip_agent.platforms.errors import Unavailable
+    from sip_agent.platforms.records import RecordSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """How to follow runs, what to ask of them, and where to report."""
+
+    settings: "Settings"
+    timeout_s: float
+    poll_s: float
+    limits: "Limits"
+    agent_url: str
+    use_records: bool
+    as_json: bool
+    junit: Path | None
+    markdown: Path | None
+
+
+def parse_duration_option(text: str) -> float:
+    """Read a duration, as seconds."""
+    from sip_agent.config import parse_duration
+
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}") from None
+
+
+def parse_share(text: str) -> float:
+    """Read a share: 0.9, or 90%."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = -1.0
+    if rest or not 0 <= share <= 1:
+        raise typer.BadParameter(f"{text!r} is no share of the runs; write 0.9 or 90%")
+    return share
+
+
+def _following(
+    *,
+    timeout: Annotated[
+        Any, typer.Option(parser=parse_duration_option, metavar="TIME", help="Wait for the runs no longer than this.")
+    ] = "30m",
+    poll_interval: Annotated[
+        Any, typer.Option(parser=parse_duration_option, metavar="TIME", help="How often to look at the runs.")
+    ] = "3s",
+    min_success: Annotated[
+        Any, typer.Option(parser=parse_share, metavar="SHARE", help="Fewer successful runs fail: 0.9 or 90%; else all.")
+    ] = None,
+    max_p95_latency: Annotated[
+        int | None, typer.Option(min=0, metavar="MS", help="Highest p95 of the response latency, as measured here.")
+    ] = None,
+    max_stop_time: Annotated[
+        int | None, typer.Option(min=0, metavar="MS", help="Longest that the agent may go on when interrupted.")
+    ] = None,
+    max_interruptions: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="How often the agent may interrupt in any one call.")
+    ] = None,
+    max_silence: Annotated[
+        int | None, typer.Option(min=0, metavar="MS", help="Longest silence of both in any one call.")
+    ] = None,
+    require_calls: Annotated[
+        bool, typer.Option("--require-calls", help="Fail if the call of a run never arrived here.")
+    ] = False,
+    agent_url: Annotated[
+        str, typer.Option(metavar="URL", help="HTTP API of the agent, if it runs elsewhere; its token is api.token.")
+    ] = "",
+    records: Annotated[bool, typer.Option(help="Join the runs to our own call records.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append Markdown, as to $GITHUB_STEP_SUMMARY.")
+    ] = None,
+    config: ConfigOption = None,
+) -> Following:
+    from sip_agent.config import load_settings
+    from sip_agent.platforms.cekura.gate import Limits
+
+    _check_writable("--junit", junit)
+    _check_writable("--markdown", markdown)
+    return Following(
+        settings=load_settings(config),
+        timeout_s=timeout,
+        poll_s=max(poll_interval, 0.1),
+        limits=Limits(
+            min_success=min_success,
+            max_p95_latency_ms=max_p95_latency,
+            max_stop_time_ms=max_stop_time,
+            max_interruptions=max_interruptions,
+            max_silence_ms=max_silence,
+            require_calls=require_calls,
+        ),
+        agent_url=agent_url,
+        use_records=records,
+        as_json=as_json,
+        junit=junit,
+        markdown=markdown,
+    )
+
+
+def _check_writable(option: str, file: Path | None) -> None:
+    """Find out now, and not after an hour of calls."""
+    if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise SettingsError(f"{option}: cannot write {file}: is there such a folder, and may you write there?")
+
+
+def following(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_following`; it receives what they say as `following`."""
+    options = inspect.signature(_following).parameters
+    own = [option for name, option in inspect.signature(command).parameters.items() if name != "following"]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(following=_following(**{name: values.pop(name) for name in options}), **values)
+
+    run.__signature__ = inspect.Signature([*own, *options.values()])  # type: ignore[attr-defined]  # Typer reads it
+    run.__annotations__ = {option.name: option.annotation for option in (*own, *options.values())}
+    return run
+
+
+def say(text: str) -> None:
+    """Tell people what goes on, beside the answer."""
+    stderr.print(plain(text), soft_wrap=True)
+
+
+def say_retry(error: "Unavailable", wait_s: float) -> None:
+    """Tell that a failure is ridden out."""
+    say(f"{error.message}; again in {wait_s:.1f} s")
+
+
+def new_client(settings: "Settings") -> "CekuraClient":
+    """Return a client by the settings; raises SettingsError if there is no API key."""
+    from sip_agent.platforms.cekura.client import CekuraClient
+
+    cekura = settings.cekura
+    return CekuraClient(cekura.base_url, cekura.api_key.get_secret_value(), on_retry=say_retry)
+
+
+async def record_source(following: Following, resources: AsyncExitStack) -> "RecordSource | None":
+    """Return where our own records are read, None if they are not wanted."""
+    from sip_agent.platforms.http import HttpClient, Service
+    from sip_agent.platforms.records import AgentRecords, StoredRecords
+
+    settings = following.settings
+    if not following.use_records:
+        return None
+    if not following.agent_url:
+        return StoredRecords(settings.store.url, settings.base_dir)
+    if not following.agent_url.startswith(("http://", "https://")):
+        raise SettingsError(f"--agent-url: write http://host:8080, not {following.agent_url}")
+    token = settings.api.token.get_secret_value()
+    service = Service(
+        name="the agent",
+        base_url=following.agent_url,
+        base_url_setting="--agent-url",
+        credentials_setting="api.token_file, or SIP_AGENT_API__TOKEN",
+    )
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    client = HttpClient(service, headers=headers, secrets=(token,) if token else ())
+    return AgentRecords(await resources.enter_async_context(client))
+
+
+async def follow(
+    client: "CekuraClient",
+    result: "Result",
+    following: Following,
+    records: "RecordSource | None",
+    since: datetime,
+) -> "Followed":
+    """Follow runs to their end, and show how they go: a live table on a terminal, else a line for each change."""
+    from sip_agent.platforms.cekura.runs import Follower
+    from sip_agent.platforms.errors import PlatformError
+
+    with _shown() as show:
+        follower = Follower(
+            client,
+            result,
+            since=since,
+            records=records,
+            timeout_s=following.timeout_s,
+            poll_s=following.poll_s,
+            on_progress=show,
+        )
+        try:
+            return await follower.follow()
+        except PlatformError as error:
+            raise PlatformError(
+                error.message,
+                "; ".join(filter(None, (error.hint, f"take it up again: sip-agent cekura wait {result.id}"))),
+                exit_status=error.exit_status,
+            ) from error
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[["Followed"], None]]:
+    if stderr.is_terminal:
+        with Live(console=stderr, transient=True, auto_refresh=False) as live:
+            yield lambda seen: live.update(runs_table(seen), refresh=True)
+    else:
+        yield _Lines().show
+
+
+class _Lines:
+    """One line for each change: what a CI log keeps."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, str] = {}
+
+    def show(self, seen: "Followed") -> None:
+        from sip_agent.platforms.cekura.report import call_state, scenario_text
+
+        for joined in seen.joined.runs:
+            state = call_state(joined, joinable=seen.joinable)
+            text = f"run {joined.run.id} {scenario_text(joined.run)}: {joined.run.status}; our call: {state}"
+            if self._last.get(joined.run.id) != text:
+                self._last[joined.run.id] = text
+                say(f"{datetime.now(UTC):%H:%M:%S} {text}")
+
+
+def conclude(followed: "Followed", following: Following, started_at: datetime, **circumstances: Any) -> ExitStatus:
+    """Judge, report everywhere that was asked for, and return the exit status."""
+    from sip_agent.platforms.cekura.gate import judge
+    from sip_agent.platforms.cekura.junit import junit
+    from sip_agent.platforms.cekura.markdown import markdown
+    from sip_agent.platforms.cekura.report import Report
+
+    report = Report(
+        followed=followed,
+        checks=tuple(judge(followed.result, followed.joined, following.limits)),
+        started_at=started_at,
+        ended_at=datetime.now(UTC),
+        **circumstances,
+    )
+    if following.as_json:
+        print_json(report.to_dict())
+    else:
+        print_report(report)
+    if following.junit is not None:
+        _write(following.junit, "w", junit(report))
+    if following.markdown is not None:
+        _write(following.markdown, "a", markdown(report))
+    return exit_status_of(report)
+
+
+def exit_status_of(report: "Report") -> ExitStatus:
+    """Return what the verdict is as an exit status."""
+    if report.passed:
+        return ExitStatus.DONE
+    return ExitStatus.BROKEN if report.followed.timed_out else ExitStatus.TESTED_THING_FAILED
+
+
+def _write(file: Path, mode: str, text: str) -> None:
+    try:
+        with file.open(mode, encoding="utf-8", errors="backslashreplace") as output:
+            output.write(text)
+    except OSError as error:
+        raise SipAgentError(f"cannot write {file}: {error.strerror}") from error

@@ -1,0 +1,204 @@
+"""`sip-agent cekura run`: start runs, take the calls, join them to the results, judge."""
+
+import secrets
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
+from sip_agent.cli.interrupts import INTERRUPTED, Interrupted, Interrupts, run_loop
+from sip_agent.cli.output import stderr
+from sip_agent.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sip_agent.config import Settings
+    from sip_agent.platforms.cekura.client import CekuraClient
+    from sip_agent.platforms.cekura.runs import RunRequest
+
+
+class Via(StrEnum):
+    """How Cekura reaches the agent."""
+
+    SIP = "sip"
+    AGORA = "agora"
+
+
+def parse_ids(text: str) -> list[int]:
+    """Read ids: 101,102."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise typer.BadParameter(f"{text!r}: write ids, like 101,102")
+    return [int(part) for part in parts]
+
+
+def _ids(option: str, help_text: str) -> Any:
+    return typer.Option(option, parser=parse_ids, metavar="IDS", help=help_text)
+
+
+@following
+def run(
+    *,
+    scenarios: Annotated[list[Any] | None, _ids("--scenarios", "Ids of the scenarios: 101,102; repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="The scenarios with this tag; repeatable.")] = None,
+    folder: Annotated[str | None, typer.Option(metavar="A.B", help="The scenarios in this folder.")] = None,
+    first: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N of them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All scenarios of the agent.")] = False,
+    agent_id: Annotated[int | None, typer.Option(min=1, help="The agent's id at Cekura; else cekura.agent_id.")] = None,
+    frequency: Annotated[int, typer.Option(min=1, help="How often to run each.")] = 1,
+    name: Annotated[str, typer.Option(help="Name of the result; without one, a name that is unique.")] = "",
+    test_profiles: Annotated[list[Any] | None, _ids("--test-profiles", "Ids of test profiles.")] = None,
+    personalities: Annotated[list[Any] | None, _ids("--personalities", "Ids of personalities.")] = None,
+    concurrency_limit: Annotated[int | None, typer.Option(min=1, help="Calls at the same time.")] = None,
+    sip_endpoint: Annotated[
+        str, typer.Option(metavar="URI", help="Where Cekura calls in this run, like sip:agent@agent.example.com:5060.")
+    ] = "",
+    serve: Annotated[bool, typer.Option("--serve", help="Run the agent meanwhile, by the same settings.")] = False,
+    via: Annotated[Via, typer.Option(help="How Cekura reaches the agent.")] = Via.SIP,
+    following: Following,
+) -> None:
+    """Start runs at Cekura, wait for them, join them to the calls that arrived, and judge them.
+
+    The request that starts them is never sent twice. Ctrl-C ends their calls. Exit status: 0 passed, 1 failed,
+    2 wrong use or settings, 3 something else broke.
+
+    Example:
+        sip-agent cekura run --scenarios 11547,11548
+
+        sip-agent cekura run --tag smoke --serve --max-p95-latency 1500 --junit cekura.xml
+    """
+    from sip_agent.log import configure_logging
+    from sip_agent.platforms.cekura.runs import Choice, RunRequest, check_sip_endpoint
+
+    settings = following.settings
+    agent = agent_id or settings.cekura.agent_id
+    if not agent:
+        raise SettingsError("cekura.agent_id: not set: write the agent's id at Cekura there, or give --agent-id")
+    if sip_endpoint:
+        check_sip_endpoint(sip_endpoint)
+    if via is not Via.SIP and sip_endpoint:
+        raise SettingsError(f"--sip-endpoint: leave it out with --via {via}")
+    if serve and following.agent_url:
+        raise SettingsError("--serve and --agent-url: keep one of the two: the agent runs here, or elsewhere")
+    if serve and not stderr.is_terminal:
+        configure_logging(settings.log.format, settings.log.level)
+    if serve and via is Via.SIP and not sip_endpoint:
+        sip_endpoint = own_endpoint(settings)
+    request = RunRequest(
+        agent_id=agent,
+        choice=Choice(ids=_flat(scenarios), tags=tuple(tag or ()), folder=folder, first=first, everything=everything),
+        # Unique, so that the result can be found when the answer to the start is lost.
+        name=name or f"sip-agent {datetime.now(UTC):%Y-%m-%d %H:%M:%S} {secrets.token_hex(3)}",
+        frequency=frequency,
+        test_profile_ids=_flat(test_profiles),
+        personality_ids=_flat(personalities),
+        concurrency_limit=concurrency_limit,
+        sip_endpoint=sip_endpoint,
+    )
+    raise typer.Exit(run_loop(_run(request, following, serve=serve, via=via)))
+
+
+def own_endpoint(settings: "Settings") -> str:
+    """Return the SIP URI under which Cekura reaches this agent; empty if the settings do not tell."""
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
+    from sip_agent.invite import bracketed
+
+    sip = settings.sip
+    # A stand-in on this machine reaches loopback; Cekura reaches what is public.
+    stand_in = urlsplit(settings.cekura.base_url).hostname in {"127.0.0.1", "::1", "localhost"}
+    bound = [host for host in sip.bind if ip_address(host).is_global or (stand_in and ip_address(host).is_loopback)]
+    host = sip.public_address or (bound[0] if bound else "")
+    user = next((route.match.user for route in settings.routes if route.match.user), "agent")
+    return f"sip:{user}@{bracketed(host)}:{sip.udp_port}" if host and sip.udp_port else ""
+
+
+def _flat(lists: list[list[int]] | None) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(number for numbers in lists or () for number in numbers))
+
+
+async def _run(request: "RunRequest", following: Following, *, serve: bool, via: Via) -> int:
+    from sip_agent.platforms.cekura.runs import choose, result_of, start
+
+    async with AsyncExitStack() as resources:
+        client = await resources.enter_async_context(new_client(following.settings))
+        records = await record_source(following, resources)
+        interrupts = resources.enter_context(Interrupts())
+        try:
+            chosen = await interrupts.during(choose(client, request.agent_id, request.choice))
+            if serve:
+                await interrupts.during(_serve(following.settings, request, resources))
+            elif records is not None:
+                await _warn_of_missing_records(records)
+            interrupts.check()
+        except Interrupted:
+            return INTERRUPTED
+        now = datetime.now(UTC)
+        # Not to be interrupted: only its answer tells which calls there are to end.
+        started = await start(client, via.value, request.body(chosen), now)
+        result = replace(result_of(started), name=started.name or request.name)
+        say(f"started result {result.id}, {len(result.runs)} runs, named {result.name!r}")
+        try:
+            followed = await interrupts.during(follow(client, result, following, records, now))
+        except Interrupted:
+            await _end_calls(client, result.id)
+            return INTERRUPTED
+        except BaseException:
+            if serve:
+                await _end_calls(client, result.id)
+            raise
+        if serve and followed.timed_out:
+            await _end_calls(client, result.id)
+        listening = tuple(openings(following.settings)) if serve else ()
+        return conclude(followed, following, now, sip_endpoint=request.sip_endpoint, listening=listening)
+
+
+async def _serve(settings: "Settings", request: "RunRequest", resources: AsyncExitStack) -> None:
+    from sip_agent.agent import Agent
+    from sip_agent.cli.firewall import opening
+
+    await resources.enter_async_context(Agent(settings))
+    rules = opening(settings)
+    sources = ", ".join(map(str, (*rules.v4, *rules.v6))) if settings.admission.allow else "anywhere"
+    say(f"the agent is up; open in the firewall: {', '.join(openings(settings))}, from {sources}")
+    for note in rules.notes[1:]:
+        say(f"  {note}")
+    if request.sip_endpoint:
+        say(f"Cekura calls {request.sip_endpoint}")
+    else:
+        say("Cekura calls the endpoint that it has stored: set sip.public_address or --sip-endpoint for another one")
+
+
+def openings(settings: "Settings") -> list[str]:
+    """Return the ports that callers have to reach."""
+    from sip_agent.cli.firewall import opening
+
+    return [
+        f"{protocol.upper()} {first}" if first == last else f"{protocol.upper()} {first}-{last}"
+        for protocol, ports in opening(settings).by_protocol()
+        for first, last in ports
+    ]
+
+
+async def _warn_of_missing_records(records: Any) -> None:
+    from sip_agent.errors import SipAgentError
+
+    try:
+        await records.since(datetime.now(UTC))
+    except SipAgentError as error:
+        say(f"warning: the runs cannot be joined to our calls: {error}; --serve runs the agent, --agent-url asks one")
+
+
+async def _end_calls(client: "CekuraClient", result_id: int) -> None:
+    from sip_agent.platforms.errors import PlatformError
+
+    say(f"ending the calls of result {result_id}")
+    try:
+        await client.end_calls(result_id)
+    except PlatformError as error:
+        say(f"they may go on: {error}")
+    say(f"what became of the runs: sip-agent cekura wait {result_id}")

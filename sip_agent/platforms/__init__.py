@@ -1,0 +1,1 @@
+"""The test platforms: their HTTP APIs, the runs started there, and the evidence sent back."""

@@ -1,0 +1,94 @@
+"""Calls that we place: what is known of them before, and the wait for their answer."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+
+from sip_agent.call import Call
+from sip_agent.errors import MessageError
+from sip_agent.headers import CorrelationIds
+from sip_agent.outgoing import Answered, Outgoing
+from sip_agent.status import Direction, Outcome
+from sip_agent.testing import FakeCall
+from sip_agent.ua.endpoint import Caller
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+class Ringing(FakeCall):
+    """A peer that never answers."""
+
+    async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
+        """Wait for ever."""
+        del status, headers, early_media
+        await asyncio.Event().wait()
+
+
+class Silent:
+    """A handler that has nothing to say, and does not answer either."""
+
+    def __init__(self) -> None:
+        self.answered: bool | None = None
+
+    async def handle(self, call: Call) -> None:
+        """Note whether the call was answered before."""
+        self.answered = call.answered
+
+
+def test_invite_and_record() -> None:
+    """The INVITE has the headers that were asked for, the record the ids, which are not sent."""
+    outgoing = Outgoing(
+        uri="sip:bob@example.com",
+        caller=Caller(uri="sip:alice@example.com", username="a1"),
+        headers=[("X-A", "1"), ("X-A", "2")],
+        account="trunk",
+        ids=CorrelationIds(run_id="7", scenario_id="8", result_id="9"),
+    )
+    invite = outgoing.invite(NOW)
+    record = outgoing.record(invite)
+
+    assert ("sip:alice@example.com", "sip:bob@example.com", "bob", "trunk") == (
+        invite.from_uri,
+        invite.request_uri,
+        invite.user,
+        invite.account,
+    )
+    assert {"X-A": ["1", "2"]} == invite.headers.extensions() == record.headers
+    assert (Direction.OUTBOUND, "trunk", "a1", "7", "8", "9", NOW) == (
+        record.direction,
+        record.account,
+        record.auth_user,
+        record.run_id,
+        record.scenario_id,
+        record.result_id,
+        record.invite_received_at,
+    )
+
+
+def test_invite_to_nowhere() -> None:
+    """What is no URI is refused before anything is sent."""
+    with pytest.raises(MessageError, match="not a URI: 'bob'"):
+        Outgoing(uri="bob").invite(NOW)
+
+
+async def test_nobody_answers() -> None:
+    """Without an answer in time the call is given up, and the record says so."""
+    handler = Silent()
+    async with Ringing(Answered(lambda: handler, 0.01)) as peer:
+        await peer.until_ended()
+
+    assert (Outcome.FAILED, "call: not answered within 0.01 s") == (peer.record.outcome, peer.record.error)
+    assert handler.answered is None
+
+
+async def test_the_handler_gets_the_call_answered() -> None:
+    """A handler need not answer a call that it did not receive."""
+    handler = Silent()
+    async with FakeCall(Answered(partial(lambda found: found, handler), 5)) as peer:
+        await peer.until_ended()
+
+    assert handler.answered is True
+    assert (Outcome.ANSWERED, None) == (peer.record.outcome, peer.record.error)
