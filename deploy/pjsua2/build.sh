@@ -130,27 +130,38 @@ ensure_packages() {
 }
 
 # What has to differ in the source itself; a newer source that has no such line needs no such change.
+# edit FILE WHAT SED…: says so where the source is not the one that the change was made for.
+edit() {
+  local file=$1 what=$2 before
+  shift 2
+  before=$(cksum <"$file")
+  sed -i "$@" "$file"
+  [[ $(cksum <"$file") != "$before" ]] || say "this source of pjproject differs, so this was not changed: $what (${file##*/})"
+}
+
 mend() {
   local udp=$1/pjmedia/src/pjmedia/transport_udp.c
   # Debian leaves out this non-free sound driver, but not its line in the Makefile.
   [[ -e $1/pjmedia/src/pjmedia-audiodev/bdimad_dev.c ]] || sed -i 's/ bdimad_dev\.o//' "$1/pjmedia/build/Makefile"
   # Unpacking an Opus packet writes up to a byte for each of its 48 frames past its end (mended upstream after 2.17).
-  sed -i -e 's/rtp_pkt\[RTP_LEN\]/rtp_pkt[RTP_LEN + 64]/' -e 's/sizeof(\(udp\|tp\)->rtp_pkt)/RTP_LEN/' "$udp"
+  edit "$udp" "room behind Opus packets" \
+    -e 's/rtp_pkt\[RTP_LEN\]/rtp_pkt[RTP_LEN + 64]/' -e 's/sizeof(\(udp\|tp\)->rtp_pkt)/RTP_LEN/'
   # After a packet wait for the next one to be announced: trying at once is a system call that finds none.
-  sed -i 's/\(udp->rtp_pkt, &bytes_read, \)0,/\1PJ_IOQUEUE_ALWAYS_ASYNC,/' "$udp"
+  edit "$udp" "no read that finds nothing" 's/\(udp->rtp_pkt, &bytes_read, \)0,/\1PJ_IOQUEUE_ALWAYS_ASYNC,/'
   # A packet that was sent at once leaves its buffer to the next one, which finds it warm in the cache.
-  sed -i 's/^    udp->rtp_write_op_id = (/    if (pw->is_pending) &/' "$udp"
+  edit "$udp" "one buffer for what is sent" 's/^    udp->rtp_write_op_id = (/    if (pw->is_pending) &/'
   # A socket stays in epoll's set while its packets are handled, and leaves it only when an event finds that nobody reads:
   # two system calls less per packet.
-  sed -i -e '/Clear fdset if there is no pending read\./,+2d' -e '/^static pj_bool_t ioqueue_dispatch_read_event(/,/^}/ {
+  edit "$1/pjlib/src/pj/ioqueue_common_abs.c" "sockets stay in epoll's set" \
+    -e '/Clear fdset if there is no pending read\./,+2d' -e '/^static pj_bool_t ioqueue_dispatch_read_event(/,/^}/ {
     /able to process the event\./,/return PJ_FALSE/ s/pj_ioqueue_unlock_key(h);/ioqueue_remove_from_set(ioqueue, h, READABLE_EVENT);\n        &/
-    }' "$1/pjlib/src/pj/ioqueue_common_abs.c"
-  sed -i '/events & EPOLLIN) && *$/ { N; s/&& *\n *(key_has_pending_read(h) || key_has_pending_accept(h)) && !/\&\& !/ }' \
-    "$1/pjlib/src/pj/ioqueue_epoll.c"
+    }'
+  edit "$1/pjlib/src/pj/ioqueue_epoll.c" "an event without a reader leaves epoll's set" \
+    '/events & EPOLLIN) && *$/ { N; s/&& *\n *(key_has_pending_read(h) || key_has_pending_accept(h)) && !/\&\& !/ }'
   # After a packet the thread of the media sockets leaves the next ones for 2 ms, to take them all at once.
-  sed -i 's/^\( *\)pj_ioqueue_poll(endpt->ioqueue, &timeout);/\1int events = pj_ioqueue_poll(endpt->ioqueue, \&timeout);\
-\1if (events > 0 \&\& events < PJ_IOQUEUE_MAX_EVENTS_IN_SINGLE_POLL) pj_thread_sleep(2);/' \
-    "$1/pjmedia/src/pjmedia/endpoint.c"
+  edit "$1/pjmedia/src/pjmedia/endpoint.c" "packets are taken together" \
+    's/^\( *\)pj_ioqueue_poll(endpt->ioqueue, &timeout);/\1int events = pj_ioqueue_poll(endpt->ioqueue, \&timeout);\
+\1if (events > 0 \&\& events < PJ_IOQUEUE_MAX_EVENTS_IN_SINGLE_POLL) pj_thread_sleep(2);/'
 }
 
 # Compiles pjproject's static libraries and keeps what the wrapper needs: headers, libraries, SWIG files.
