@@ -14,9 +14,11 @@ trap 'rm -rf "$work"' EXIT
 pip=("$work/bin/python" -m pip --quiet --disable-pip-version-check --no-input)
 echo "Resolving…" >&2
 "${pip[@]}" install --upgrade pip hatchling editables setuptools wheel
+# Not Agora's SDK: to install it is to download a native library, without a check of the server's certificate.
 extras=$("$python" -c 'import tomllib
 with open("pyproject.toml", "rb") as file:
-    print(*tomllib.load(file)["project"].get("optional-dependencies", ()), sep=",")')
+    extras = tomllib.load(file)["project"].get("optional-dependencies", {})
+print(*(name for name in extras if name != "agora"), sep=",")')
 "${pip[@]}" install --no-build-isolation "$PWD${extras:+[$extras]}" --group dev
 {
   echo "# Every Python package of the set-up, pinned. Made by 'make constraints'; pyproject.toml has the lower bounds."

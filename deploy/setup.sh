@@ -29,6 +29,7 @@ readonly TEST_PACKAGES=(
   postgresql   # the store on PostgreSQL
   shellcheck   # these scripts
   g++          # the engine's rings under sanitizers
+  # Asterisk, an independent trunk, is in no stable Debian: deploy/asterisk.sh gets it into the cache
 )
 readonly TEST_SERVICES=(kamailio postgresql)
 readonly service_policy=/usr/sbin/policy-rc.d
@@ -176,6 +177,13 @@ complete_system() {
       [[ ${CI:-} != true ]] || die "CI needs all of them"
       [[ $level != test ]] || say "  Without them, the tests that need them are left out."
       packages_missing=true
+    fi
+  fi
+  if [[ $level == test && ${APT:-} != no ]] && ! command -v asterisk >/dev/null && ! deploy/asterisk.sh --got; then
+    if ! step asterisk "Asterisk, for the tests" deploy/asterisk.sh; then
+      failed asterisk
+      [[ ${CI:-} != true ]] || die "CI needs it"
+      say "  Without it, the tests that call through it fail."
     fi
   fi
   has_ensurepip || die "$python cannot make virtual environments (it has no ensurepip)" \

@@ -83,7 +83,7 @@ class Trunk:
 def find_trunk(settings: Settings, name: str = "") -> Trunk:
     """Return the account that calls go through: `name`, else outbound.account, else the only one with a caller id.
 
-    Raises SettingsError if there is none, or several, or if the agent listens where it cannot reach it.
+    Raises SettingsError if there is none, or several.
     """
     name = name or settings.outbound.account
     able = [account for account in settings.accounts if account.caller_id]
@@ -102,12 +102,17 @@ def find_trunk(settings: Settings, name: str = "") -> Trunk:
     trunk = Trunk(account=chosen[0])
     if not trunk.caller_id:
         raise SettingsError(f"accounts: {trunk.name!r} has no caller_id: write the number that its calls show")
-    if _is_elsewhere(trunk.next_hop.host) and all(ip_address(host).is_loopback for host in settings.sip.bind):
-        raise SettingsError(
-            f"sip.bind: {', '.join(settings.sip.bind)} cannot reach the account {trunk.name!r} at "
-            f"{trunk.next_hop.host}: write the address of this machine that can"
-        )
     return trunk
+
+
+def check_reach(trunk: Trunk, settings: Settings) -> None:
+    """Raise SettingsError if the agent listens where it cannot reach the trunk: on loopback alone."""
+    host = trunk.next_hop.host
+    if _is_elsewhere(host) and all(ip_address(address).is_loopback for address in settings.sip.bind):
+        raise SettingsError(
+            f"sip.bind: {', '.join(settings.sip.bind)} cannot reach the account {trunk.name!r} at {host}: "
+            "write the address of this machine that can"
+        )
 
 
 def _is_elsewhere(host: str) -> bool:

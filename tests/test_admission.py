@@ -10,6 +10,7 @@ from sip_agent.admission import (
     ALLOW_PRESETS,
     AddressAllowList,
     AdmissionPolicy,
+    AnnouncedRuns,
     FailureGuard,
     RefusalLedger,
     RefusalSummary,
@@ -254,3 +255,38 @@ class TestFailureGuard:
         """A guard that would shut out everyone is a mistake."""
         with pytest.raises(ValueError, match="lock every source out"):
             FailureGuard(threshold, refill_per_s)
+
+
+class TestAnnouncedRuns:
+    """The only runs that may call, where a platform announces them."""
+
+    def test_announced(self) -> None:
+        """A run that was announced may call, more than once; another may not, nor a call of no run."""
+        runs = AnnouncedRuns()
+        runs.announce(["1", "2"], 0.0)
+
+        for _ in range(2):
+            runs.check("1", 10.0)
+        for run_id in ("3", "", None, "01"):
+            with pytest.raises(CallRejected, match=f"403 the run {run_id} was not announced"):
+                runs.check(run_id, 10.0)
+
+    def test_forgotten(self) -> None:
+        """An announcement is good for a time; a new one renews it."""
+        runs = AnnouncedRuns(ttl_s=60)
+        runs.announce(["1", "2"], 0.0)
+        runs.announce(["2"], 50.0)
+
+        runs.check("2", 110.0)
+        with pytest.raises(CallRejected):
+            runs.check("1", 61.0)
+
+    def test_bounded(self) -> None:
+        """Where more are announced than are remembered, those announced first go first."""
+        runs = AnnouncedRuns(max_runs=2)
+        runs.announce(["1", "2", "1", "3"], 0.0)
+
+        runs.check("1", 0.0)
+        runs.check("3", 0.0)
+        with pytest.raises(CallRejected):
+            runs.check("2", 0.0)

@@ -23,8 +23,9 @@ from sip_agent.call import Call, ConversationHandler
 from sip_agent.call_flow import CHALLENGE_EXPIRES, CallFlow, FlowParts
 from sip_agent.config import RouteMatch, RouteSettings
 from sip_agent.errors import CallRejected, StackRefusal, UserAgentError
-from sip_agent.headers import PROFILES, SecretHeaders
+from sip_agent.headers import PROFILES, CorrelationIds, SecretHeaders
 from sip_agent.line import LineFaults
+from sip_agent.outgoing import Outgoing
 from sip_agent.record import CallRecord
 from sip_agent.recording import RecordingWriter
 from sip_agent.routes import Route, Routes
@@ -790,3 +791,70 @@ async def test_calls_do_not_mix(agent: Agent) -> None:
 
     assert {f"run {n}" for n in range(20)} == {record["run_id"] for record in agent.records()}
     assert 20 == len(agent.records())
+
+
+class PlacedDialog(FakeDialog):
+    """The dialog of a call that we placed: the peer answers it of its own accord."""
+
+    call_id = "placed@example.com"
+
+    async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
+        """Answer, if that is still to be done."""
+        if not self.answered:
+            await super().respond(status, headers, early_media=early_media)
+
+
+class TestPlaced:
+    """A call that we place."""
+
+    OUTGOING = Outgoing(uri="sip:echo@example.com", account="trunk", ids=CorrelationIds(run_id="1", result_id="2"))
+
+    async def test_record(self, agent: Agent) -> None:
+        """The route's handler speaks, and the record says which way the call went, and for which run."""
+        dialog = PlacedDialog()
+
+        async def dial() -> PlacedDialog:
+            return dialog
+
+        task = asyncio.create_task(agent.flow.place_call(self.OUTGOING, dial))
+        await dialog.until_answered()
+        await dialog.speak(np.ones(320, np.int16))
+        dialog.hang_up()
+        await task
+        [record] = agent.records()
+
+        assert ("answered", 200, "caller", "the caller hung up") == in_short(record)
+        assert {
+            "call_id": "placed@example.com",
+            "direction": "outbound",
+            "account": "trunk",
+            "request_uri": "sip:echo@example.com",
+            "run_id": "1",
+            "result_id": "2",
+            "handler": "echo",
+            "error": None,
+        }.items() <= record.items()
+
+    @pytest.mark.parametrize(
+        ("users", "error", "ending"),
+        [
+            (["echo"], UserAgentError("call", "no transport"), ("failed", 500, "system", "the agent failed")),
+            (["other"], None, ("rejected", 404, "agent", "no route matches the user 'echo'")),
+        ],
+    )
+    async def test_not_placed(
+        self, agent: Agent, users: list[str], error: Exception | None, ending: tuple[Any, ...]
+    ) -> None:
+        """A call that cannot be placed, or that no handler would take, has a record that says why."""
+        agent.build(routes=agent.routes(users))
+
+        async def dial() -> PlacedDialog:
+            if error is not None:
+                raise error
+            raise AssertionError("it was dialled")
+
+        await agent.flow.place_call(self.OUTGOING, dial)
+        [record] = agent.records()
+
+        assert ending == in_short(record)
+        assert {} == agent.flow.active

@@ -21,6 +21,7 @@ from sip_agent.errors import SettingsError
 from sip_agent.record import CallRecord, RtpRecord
 from sip_agent.status import EndedBy, Outcome
 from sip_agent.store import CallStore
+from sip_agent.store.migrations import MIGRATIONS
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -332,8 +333,8 @@ def test_db_upgrade_makes_the_database(config: Path) -> None:
     ]
 
     assert [(result.exit_code, result.stdout) for result in runs] == [
-        (1, "pending: m0001_create_calls\n"),
-        (0, "applied: m0001_create_calls\n"),
+        (1, "".join(f"pending: {migration.__name__}\n" for migration in MIGRATIONS)),
+        (0, "".join(f"applied: {migration.__name__}\n" for migration in MIGRATIONS)),
         (0, "the database is up to date\n"),
         (0, "the database is up to date\n"),
     ]

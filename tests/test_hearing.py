@@ -333,7 +333,7 @@ class TestThread:
         for line in lines:
             line.tick(20 - BATCH_TICKS)
         gate.open.set()
-        await until(lambda: sum(gate.batches) == 3 * 20 * 20 // 32)
+        await until(lambda: sum(gate.batches) == 3 * (20 * 20 // 32))
         hearing.close()
 
         assert {3} == set(gate.batches)
@@ -344,20 +344,18 @@ class TestThread:
         gate.open.set()
         hearing = Hearing(gate)
         lines: list[Line] = []
-        for _ in range(7):
-            lines.append(Line(hearing))
-            for line in lines:
-                line.tick()
-            await until(lambda: not hearing._busy)
-        gate.batches.clear()
-        for _ in range(16):
+        for tick in range(7 + 3 * 16):
+            if len(lines) < 7:
+                lines.append(Line(hearing))
+            if tick == 7 + 16:  # now that all have begun
+                gate.batches.clear()
             for line in lines:
                 line.tick()
             await until(lambda: not hearing._busy and not hearing._due)
         hearing.close()
 
         assert {7} == set(gate.batches)
-        assert 16 * 20 // 32 == len(gate.batches)
+        assert 2 * 16 * 20 // 32 == len(gate.batches)
 
     async def test_a_thread_that_does_not_keep_up(self) -> None:
         """The backlog of a call has an end: the oldest sound is not listened to, and times stay right."""

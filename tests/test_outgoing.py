@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from sip_agent.call import Call
+from sip_agent.call import Call, ConversationHandler
 from sip_agent.errors import MessageError
 from sip_agent.headers import CorrelationIds
 from sip_agent.outgoing import Answered, Outgoing
@@ -36,6 +36,44 @@ class Silent:
     async def handle(self, call: Call) -> None:
         """Note whether the call was answered before."""
         self.answered = call.answered
+
+
+class Answering(FakeCall):
+    """A peer that we called, and that answers of its own accord: when it did, there is nothing to wait for."""
+
+    def __init__(self, handler: ConversationHandler | None = None) -> None:
+        super().__init__(handler)
+        self.record.direction = Direction.OUTBOUND
+        self.waited_for: list[int] = []
+
+    async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
+        """Answer, if that is still to be done."""
+        self.waited_for.append(status)
+        if not self.answered:
+            await super().respond(status, headers, early_media=early_media)
+
+
+async def test_answered_before_the_handler_asks() -> None:
+    """The peer's 200 may come before anybody waits for it, and may be waited for more than once."""
+    async with Answering() as peer:
+        await peer.respond(200)
+        await peer.call.answer()
+        await peer.call.answer()
+
+        assert peer.call.answered
+        assert not peer.call.ended
+
+
+async def test_what_is_up_to_the_peer() -> None:
+    """On a call that we placed a handler that rings sends nothing, and early media is sound after the answer."""
+    async with Answering() as peer:
+        await peer.call.ring()
+        rung = list(peer.waited_for)
+        await peer.call.progress()
+        await peer.call.ring()
+
+        assert [] == rung
+        assert [200] == peer.waited_for == peer.statuses
 
 
 def test_invite_and_record() -> None:
@@ -87,7 +125,7 @@ async def test_nobody_answers() -> None:
 async def test_the_handler_gets_the_call_answered() -> None:
     """A handler need not answer a call that it did not receive."""
     handler = Silent()
-    async with FakeCall(Answered(partial(lambda found: found, handler), 5)) as peer:
+    async with Answering(Answered(partial(lambda found: found, handler), 5)) as peer:
         await peer.until_ended()
 
     assert handler.answered is True

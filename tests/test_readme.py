@@ -1,4 +1,4 @@
-"""The README and the guides say what is there: tables are written from the code, examples work, links lead somewhere."""
+"""README and guides say what is there: tables come from the code, examples work, links lead somewhere."""
 
 import re
 import runpy

@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from structlog.testing import capture_logs
 
+from sip_agent.call import Call
 from sip_agent.config import RouteMatch, RouteSettings
 from sip_agent.errors import CallRejected, SettingsError
 from sip_agent.handlers.ring import RingHandler
@@ -88,3 +91,40 @@ def test_wrong_route_stops_the_start(tmp_path: Path) -> None:
     """A handler that cannot be built is found when the routes are read, not when a call comes."""
     with pytest.raises(SettingsError, match="no handler is called 'ehco'"):
         Routes([RouteSettings(handler="ehco")], tmp_path)
+
+
+class WarmHandler:
+    """A handler that makes ready for calls, or fails at it."""
+
+    warmed: ClassVar[list[str]] = []
+
+    def __init__(self, name: str, *, fails: bool = False) -> None:
+        self._name = name
+        self._fails = fails
+
+    async def warm_up(self) -> None:
+        """Note that it was asked."""
+        self.warmed.append(self._name)
+        if self._fails:
+            raise RuntimeError("cold")
+
+    async def handle(self, call: Call) -> None:
+        """Do nothing."""
+
+
+async def test_handlers_make_ready(tmp_path: Path) -> None:
+    """Each handler that can is asked to; one that fails keeps no other from it."""
+    target = f"{__name__}:WarmHandler"
+    routes = Routes(
+        [
+            RouteSettings(handler="echo"),
+            RouteSettings(handler=target, options={"name": "bad", "fails": True}),
+            RouteSettings(handler=target, options={"name": "good"}),
+        ],
+        tmp_path,
+    )
+    with capture_logs() as logs:
+        await routes.warm_up()
+
+    assert ["bad", "good"] == WarmHandler.warmed
+    assert [("handler.warm_up_failed", target)] == [(entry["event"], entry["handler"]) for entry in logs]

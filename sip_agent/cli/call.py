@@ -1,6 +1,7 @@
 """`sip-agent call`: place one call, print what happened."""
 
 import asyncio
+from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from sip_agent.caller import CallRequest, CallResult
     from sip_agent.config import Settings
+    from sip_agent.outgoing import Outgoing
     from sip_agent.script import LoadedScript
 
 CALLER_RTP_PORTS = (30_000, 39_999)
@@ -35,7 +37,9 @@ TRANSPORTS = ("udp", "tcp", "tls")
 
 
 def call(
-    uri: Annotated[str, typer.Argument(help="Whom to call, like sip:agent@127.0.0.1:5060.")],
+    uri: Annotated[
+        str, typer.Argument(help="Whom to call, like sip:agent@127.0.0.1:5060, or a number like +14155550123.")
+    ],
     header: Annotated[
         list[str] | None,
         typer.Option("--header", "-H", help="Header field to send, 'Name: value'; repeatable."),
@@ -57,8 +61,12 @@ def call(
     var: Annotated[
         list[str] | None, typer.Option("--var", metavar="NAME=TEXT", help="Variable of the script; repeatable.")
     ] = None,
+    account: Annotated[
+        str, typer.Option(metavar="NAME", help="Account to call a number through; else outbound.account.")
+    ] = "",
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings file, for its sections speech and hearing.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings file: speech, hearing, and for numbers accounts and outbound."),
     ] = None,
     duration: Annotated[
         float | None,
@@ -92,13 +100,18 @@ def call(
     if script is not None and (play or say or tone or dtmf or duration is not None):
         raise SettingsError("--script: write what is played, said or pressed, and for how long, into the script")
     loaded = None if script is None else _script(script, var or ())
-    target = _target(uri, transport.lower())
+    to_number = bool(account) or uri.startswith("+")
+    if to_number and (user or password or from_uri or transport):
+        raise SettingsError("--user, --password, --from and --transport: the account says them for a number")
+    dialled = _dialled(uri, account, config) if to_number else None
+    target = _target(uri, transport.lower()) if dialled is None else dialled.uri
     settings = caller_settings(codec=codec, srtp=srtp, engine=engine, voice=voice, config=config)
     configure_logging(LogFormat.CONSOLE, LogLevel.WARNING)
     request = CallRequest(
         uri=target,
-        caller=Caller(uri=from_uri, username=user, password=password),
-        headers=headers,
+        caller=Caller(uri=from_uri, username=user, password=password) if dialled is None else dialled.caller,
+        account=None if dialled is None else dialled.account,
+        headers=headers if dialled is None else [*dialled.headers, *headers],
         play=play,
         say=say,
         tone_hz=tone,
@@ -152,7 +165,8 @@ async def _call(settings: "Settings", request: "CallRequest") -> "CallResult":
 
     speech = Speech.from_settings(settings.speech, settings.base_dir)
     hearing = Hearing.from_settings(settings.hearing)
-    transport, host = _transport_of(request.uri), _local_host(request.uri)
+    next_hop = request.caller.proxy or request.uri
+    transport, host = _transport_of(next_hop), _local_host(next_hop)
     endpoint = Endpoint(settings, [Binding(transport=transport, host=host, port=0)], max_calls=1)
     await endpoint.start()
     try:
@@ -210,6 +224,24 @@ def _script(path: Path, variables: "Sequence[str]") -> "LoadedScript":
             raise SettingsError(f"--var: write NAME=TEXT, not {variable!r}")
         texts[name.strip()] = text
     return load_script(path).with_variables(texts)
+
+
+def _dialled(text: str, account: str, config: Path | None) -> "Outgoing":
+    """Return the call to a phone number, claimed in the ledger."""
+    from sip_agent.config import load_settings
+    from sip_agent.headers import CorrelationIds
+    from sip_agent.store import Claim, dial_ledger
+    from sip_agent.trunk import check_number, find_trunk
+
+    settings = load_settings(config)
+    limits = settings.outbound
+    trunk, number = find_trunk(settings, account), check_number(text, limits)
+    with dial_ledger(settings.store.url, base_dir=settings.base_dir) as ledger:
+        if ledger.claim(number, datetime.now(UTC), max_per_day=limits.max_calls_per_day) is not Claim.GRANTED:
+            raise SettingsError(
+                f"outbound.max_calls_per_day: {limits.max_calls_per_day} numbers were dialled in 24 hours: not dialled"
+            )
+    return trunk.outgoing(number, CorrelationIds(), limits.ring_timeout.total_seconds())
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from sip_agent.errors import SipAgentError
 SCENARIOS = "cekura-scenarios.yaml"
 REPORT = "report.xml"
 SLOW_SCENARIO = "Asks for the dish of the day"
-"""The scenario that fails: the agent keeps its guest waiting for three seconds, and two are allowed."""
+"""The scenario that fails: the agent keeps its guest waiting for more than two seconds, and no more are allowed."""
 
 EXAMPLE_ENDPOINT = "127.0.0.1:5060"
 EXAMPLE_API_KEY = "an-api-key-of-the-stand-in"

@@ -36,7 +36,6 @@ from sip_agent.config.values import (
     PositiveDuration,
     RtpPort,
     SettingsPath,
-    SipUri,
     SrtpMode,
     TextOrNone,
     WholeNumber,

@@ -42,7 +42,7 @@ class DialLedger:
                 connection.execute(text("LOCK TABLE dials IN EXCLUSIVE MODE"))
             if run_id is not None and connection.scalar(select(dials.c.run_id).where(dials.c.run_id == run_id)):
                 return Claim.DIALLED_BEFORE
-            if (connection.scalar(_count_since(now - DAY)) or 0) >= max_per_day:
+            if connection.execute(_count_since(now - DAY)).scalar_one() >= max_per_day:
                 return Claim.OVER_THE_CAP
             connection.execute(insert(dials).values(values))
         return Claim.GRANTED
@@ -50,7 +50,7 @@ class DialLedger:
     def count(self, now: datetime) -> int:
         """Return how many calls were claimed in the last 24 hours."""
         with explained(self._location), self._engine.connect() as connection:
-            return int(connection.scalar(_count_since(now - DAY)) or 0)
+            return int(connection.execute(_count_since(now - DAY)).scalar_one())
 
 
 @contextmanager
@@ -68,5 +68,5 @@ def dial_ledger(url: str, *, base_dir: Path) -> Iterator[DialLedger]:
         engine.dispose()
 
 
-def _count_since(moment: datetime) -> Select[tuple[int]]:
+def _count_since(moment: datetime) -> Select[int]:
     return select(func.count()).select_from(dials).where(dials.c.dialled_at > format_timestamp(moment))

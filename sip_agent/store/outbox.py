@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from sip_agent.record import format_timestamp
@@ -28,6 +28,15 @@ class Letter:
     deadline_at: datetime | None
     reason: str | None
     document: dict[str, Any]
+
+
+_EARLIEST = (
+    select(outbox.c.due_at)
+    .join(calls, calls.c.call_uuid == outbox.c.call_uuid)
+    .where(outbox.c.due_at.is_not(None))
+    .order_by(outbox.c.due_at)
+    .limit(1)
+)
 
 
 class Outbox:
@@ -73,10 +82,10 @@ class Outbox:
             for row in rows
         ]
 
-    def take(self, document: dict[str, Any], endpoint: str, now: datetime, lease: timedelta) -> None:
+    def take(self, call_uuid: str, endpoint: str, now: datetime, lease: timedelta) -> None:
         """Claim one call by hand, whatever its state is, and whether or not it was in the outbox."""
         values = {
-            "call_uuid": document["call_uuid"],
+            "call_uuid": call_uuid,
             "endpoint": endpoint,
             "state": EvidenceState.SENDING,
             "attempts": 1,
@@ -112,8 +121,7 @@ class Outbox:
     def next_due(self) -> datetime | None:
         """Return when the next letter is due."""
         with _told(), self._engine.connect() as connection:
-            earliest = select(func.min(outbox.c.due_at)).join(calls, calls.c.call_uuid == outbox.c.call_uuid)
-            due_at = connection.execute(earliest).scalar_one()
+            due_at = connection.execute(_EARLIEST).scalar_one_or_none()
         return None if due_at is None else datetime.fromisoformat(due_at)
 
     def release(self, now: datetime) -> None:

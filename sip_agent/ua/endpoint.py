@@ -332,7 +332,8 @@ class Endpoint:
         try:
             self._dialogs[dialog].makeCall(uri, call_options(headers))
         except pj.Error:
-            self._dialogs.pop(dialog).release()
+            if (pj_call := self._dialogs.pop(dialog, None)) is not None:  # pjsua2 may have reported its end already
+                pj_call.release()
             raise
         return dialog
 

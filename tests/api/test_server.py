@@ -33,10 +33,12 @@ async def test_every_route_answers(api: Api) -> None:
     for route in ROUTES:
         path = re.sub(r"\{\w+\}", "nobody", route.path)
         async with api.client.request(route.method, path) as response:
-            expected = {"/chirp": 426}.get(path, 404 if "nobody" in path else 200)  # a call needs a WebSocket
+            # A call needs a WebSocket; without settings of their own, these are not there.
+            special = {"/chirp": 426, "/agora/session": 404, "/cekura/webhook": 404}
+            expected = special.get(path, 404 if "nobody" in path else 200)
             assert expected == response.status, path
             assert "nosniff" == response.headers["X-Content-Type-Options"]
-            if response.status == 404:
+            if "nobody" in path:
                 assert "'nobody'" in (await response.json())["error"]
 
 

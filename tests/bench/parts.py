@@ -169,7 +169,7 @@ def barge_in(scale: Scale) -> Iterator[Figure]:
     ]
     with (
         running_agent(folder, calls=calls + 2, routes=routes) as (agent, target),
-        talking(folder / "callers", target, calls=calls, seconds=60),
+        talking(folder / "callers", target, calls=calls, seconds=75),
     ):
         flushes_ms = flush_times_ms(agent)
         stops_ms = stop_times_ms(agent)

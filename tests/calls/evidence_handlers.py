@@ -1,5 +1,6 @@
 """Handlers for the tests of evidence."""
 
+from media.tones import tone
 from sip_agent.call import Call
 from sip_agent.errors import CallRejected
 
@@ -13,6 +14,7 @@ class Converse:
         call.transcript.add("agent", "Hello, how can I help?", at_ms=0)
         call.transcript.add("caller", "I want to book a table.", at_ms=1500)
         call.tool_call("book", {"seats": 2}, {"ok": True})
+        await call.play(tone(440, 200, call.sample_rate_hz))
 
 
 class Busy:

@@ -33,6 +33,17 @@ class RingThenEcho:
             await call.send(frame)
 
 
+class GreetOnce:
+    """Ring, answer, greet with a tone and hang up: on a call that we placed as on one that came in."""
+
+    async def handle(self, call: Call) -> None:
+        """Greet."""
+        await call.ring()
+        await call.answer()
+        call.transcript.add("agent", "Good morning.")
+        await call.play(ToneGenerator(600, call.sample_rate_hz).next(call.sample_rate_hz))
+
+
 class RaiseBeforeAnswer:
     """Fail at once."""
 

@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.calls.agent_process import eventually, free_port
 
@@ -78,19 +78,23 @@ request_route {{
 
 
 class Kamailio:
-    """A registrar that can be stopped and started again on the same port; leaving the context ends it."""
+    """A registrar that can be stopped and started again on the same port; leaving the context ends it.
 
-    def __init__(self, folder: Path, *, max_expires: int = 3600) -> None:
+    By a `config` of its own, filled with `values`, it is something else.
+    """
+
+    def __init__(self, folder: Path, *, max_expires: int = 3600, config: str = _CONFIG, **values: Any) -> None:
         assert shutil.which("kamailio"), "Kamailio is not installed: apt-get install kamailio"
         self._folder = folder
         self.port = free_port(socket.SOCK_DGRAM)
         modules = next(path.parent for path in Path("/usr/lib").glob("**/kamailio/modules/usrloc.so"))
-        config = _CONFIG.format(
+        config = config.format(
             port=self.port,
             outside_port=free_port(socket.SOCK_DGRAM),
             modules=modules,
             password=PASSWORD,
             max_expires=max_expires,
+            **values,
         )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "kamailio.cfg").write_text(config, encoding="utf-8")
@@ -123,7 +127,12 @@ class Kamailio:
 
     def count(self, what: str, user: str = "1001") -> int:
         """Return how often it wrote `what` about `user`: CHALLENGED or REGISTERED."""
-        return self._log_file.read_text(encoding="utf-8", errors="replace").count(f"{what} {user}")
+        return self.log_text.count(f"{what} {user}")
+
+    @property
+    def log_text(self) -> str:
+        """What it wrote."""
+        return self._log_file.read_text(encoding="utf-8", errors="replace")
 
     @property
     def _log_file(self) -> Path:

@@ -1,8 +1,10 @@
 """From a real call to what Cekura has of it, across the death of the agent."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -43,10 +45,9 @@ def cekura(desk: EvidenceDesk, **settings: Any) -> dict[str, Any]:
 def call(agent: AgentProcess, user: str = "converse", run_id: str | None = "456789", *headers: str) -> str:
     """Place a call that is over when its handler is done; return its Call-ID."""
     with Peer(agent) as peer:
-        peer.user = user
-        response = peer.invite(sdp=peer.offer(), headers=[*([f"X-Run-Id: {run_id}"] if run_id else []), *headers])
+        response = peer.invite(user, sdp=peer.offer(), headers=[*([f"X-Run-Id: {run_id}"] if run_id else []), *headers])
         if response.status == 200:
-            eventually(lambda: peer.receive().method == "BYE", "BYE")
+            peer.reply(peer.await_request("BYE"))
         return peer.call_id
 
 
@@ -76,7 +77,7 @@ def test_a_call_with_a_run_id_is_sent(start_agent: StartAgent, desk: EvidenceDes
     assert (record["call_uuid"], 456789) == (accepted["id"], accepted["run_id"])
     assert (record["answered_at"], record["ended_at"]) == (accepted["startedAt"], accepted["endedAt"])
     assert ("Main agent-ended-call", sent["trace_id"]) == (accepted["endedReason"], accepted["trace_id"])
-    assert ["bot", "user", "function_call", "function_call_result"] == sorted(
+    assert ["bot", "function_call", "function_call_result", "user"] == sorted(
         message["role"] for message in accepted["messages"]
     )
     day = Path(record["recording"]["path"]).parent.name
@@ -85,7 +86,7 @@ def test_a_call_with_a_run_id_is_sent(start_agent: StartAgent, desk: EvidenceDes
 
 def test_killed_between_the_call_and_its_delivery(start_agent: StartAgent, desk: EvidenceDesk, store_url: str) -> None:
     """What could not be sent before the agent was killed is sent after its start, once."""
-    desk.always = Answer(status=503)
+    desk.always = Answer(status=503, headers={"Retry-After": "4"})
     agent = start_agent(routes=ROUTES, cekura=cekura(desk), store={"url": store_url})
     call_id = call(agent)
     evidence(agent, call_id, "waiting", store_url)
@@ -119,8 +120,7 @@ def test_a_stop_sends_what_waits(start_agent: StartAgent, desk: EvidenceDesk) ->
     """A call that the stop itself ends is sent before the agent is gone, as in a CI job."""
     agent = start_agent(routes=ROUTES, cekura=cekura(desk))
     with Peer(agent) as peer:
-        peer.user = "stay"
-        peer.invite(sdp=peer.offer(), headers=["X-Run-Id: 456789"])
+        peer.invite("stay", sdp=peer.offer(), headers=["X-Run-Id: 456789"])
         agent.stop()
     assert [456789] == [item["run_id"] for item in desk.accepted]
 
@@ -175,3 +175,46 @@ def test_production_calls_go_to_observability(start_agent: StartAgent, desk: Evi
         accepted["main_agent_channel_index"],
     )
     assert Path(record["recording"]["path"]).read_bytes() == desk.recordings[0]
+
+
+SECRET = "hook-secret-0815"
+
+
+def post(agent: AgentProcess, event: dict[str, Any], **headers: str) -> dict[str, Any]:
+    """Send an event to the agent's webhook; return what it answers."""
+    (started,) = agent.entries("api.started")
+    request = Request(f"{started['url']}/cekura/webhook", json.dumps(event).encode(), headers, method="POST")  # noqa: S310
+    with urlopen(request, timeout=5) as response:  # noqa: S310  (our own address)
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def test_only_announced_runs(start_agent: StartAgent, desk: EvidenceDesk) -> None:
+    """Calls of other runs, and of none, are refused with 403 and a record; the verdict comes to the record later."""
+    section = cekura(desk, webhook_secret=SECRET, announced_runs_only=True)
+    agent = start_agent(routes=ROUTES, cekura=section, api={"bind": "127.0.0.1:0", "token": "of-the-api"})
+    early = call(agent)
+    announced = {"result_id": 95, "agent_id": "1", "runs": {"456789": {"id": 456789, "scenario": {"id": 205}}}}
+
+    answer = post(agent, {"event_type": "result.pre_trigger", "data": announced}, **{"X-CEKURA-SECRET": SECRET})
+
+    assert (1, "95") == (answer["expected_runs"], answer["result_id"])
+    admitted, other, none = call(agent), call(agent, run_id="1"), call(agent, run_id=None)
+    assert ["answered", "rejected", "rejected", "rejected"] == [
+        agent.record(call_id)["outcome"] for call_id in (admitted, early, other, none)
+    ]
+    refused = agent.record(other)
+    assert (403, "the run 1 was not announced") == (refused["sip_status"], refused["end_reason"].partition(" (")[0])
+    run = {"id": 456789, "success": False, "scenario": {"name": "Booking"}, "error_message": "no table"}
+    completed = {"id": 95, "status": "completed", "runs": {"456789": run}}
+
+    post(agent, {"event_type": "result.completed", "data": completed}, **{"X-CEKURA-SECRET": SECRET})
+
+    verdict = agent.record(admitted)["verdict"]
+    assert (False, ["no table"], "Booking", "95") == (
+        verdict["passed"],
+        verdict["reasons"],
+        verdict["scenario_name"],
+        verdict["result_id"],
+    )
+    assert SECRET not in agent.log_file.read_text()

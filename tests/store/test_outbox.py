@@ -128,7 +128,7 @@ async def test_taken_by_hand(store: CallStore, ended_record: NewRecord) -> None:
     store.outbox.settle(gone.call_uuid, EvidenceState.GIVEN_UP, NOW)
 
     for record in (gone, never):
-        store.outbox.take(record.to_dict(), "transcript", NOW, timedelta(minutes=1))
+        store.outbox.take(record.call_uuid, "transcript", NOW, timedelta(minutes=1))
 
     found = [(await stored(store, record))["evidence"] for record in (gone, never)]
     assert [("sending", 2), ("sending", 1)] == [(item["state"], item["attempts"]) for item in found]

@@ -196,10 +196,19 @@ async def follow(
     following: Following,
     records: "RecordSource | None",
     since: datetime,
+    *,
+    watch: "Callable[[Followed], None]" = lambda _: None,
 ) -> "Followed":
-    """Follow runs to their end, and show how they go: a live table on a terminal, else a line for each change."""
+    """Follow runs to their end, and show how they go: a live table on a terminal, else a line for each change.
+
+    `watch` is called whenever something was read.
+    """
     from sip_agent.platforms.cekura.runs import Follower
     from sip_agent.platforms.errors import PlatformError
+
+    def progress(seen: "Followed") -> None:
+        watch(seen)
+        show(seen)
 
     with _shown() as show:
         follower = Follower(
@@ -209,7 +218,7 @@ async def follow(
             records=records,
             timeout_s=following.timeout_s,
             poll_s=following.poll_s,
-            on_progress=show,
+            on_progress=progress,
         )
         try:
             return await follower.follow()

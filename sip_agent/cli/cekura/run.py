@@ -145,14 +145,14 @@ async def _run(request: "RunRequest", following: Following, *, serve: bool, via:
         try:
             followed = await interrupts.during(follow(client, result, following, records, now))
         except Interrupted:
-            await _end_calls(client, result.id)
+            await end_calls(client, result.id)
             return INTERRUPTED
         except BaseException:
             if serve:
-                await _end_calls(client, result.id)
+                await end_calls(client, result.id)
             raise
         if serve and followed.timed_out:
-            await _end_calls(client, result.id)
+            await end_calls(client, result.id)
         listening = tuple(openings(following.settings)) if serve else ()
         return conclude(followed, following, now, sip_endpoint=request.sip_endpoint, listening=listening)
 
@@ -193,7 +193,8 @@ async def _warn_of_missing_records(records: Any) -> None:
         say(f"warning: the runs cannot be joined to our calls: {error}; --serve runs the agent, --agent-url asks one")
 
 
-async def _end_calls(client: "CekuraClient", result_id: int) -> None:
+async def end_calls(client: "CekuraClient", result_id: int) -> None:
+    """End the calls of a result, and say so."""
     from sip_agent.platforms.errors import PlatformError
 
     say(f"ending the calls of result {result_id}")

@@ -13,7 +13,7 @@ from sip_agent.platforms.errors import BROKEN, PlatformError, Refused, StartUnce
 from sip_agent.platforms.http import PATIENCE_S, Clock, HttpClient, Service
 
 T = TypeVar("T")
-RunKind = Literal["sip", "agora", "pipecat"]
+RunKind = Literal["sip", "agora", "pipecat", "voice"]
 
 START_TIMEOUT_S = 120.0
 """The answer to a starting request is waited for longer than others: without it, nobody knows what was started."""
@@ -77,7 +77,7 @@ class CekuraClient:
 
         Raises StartUncertain when it was sent and its answer was lost.
         """
-        path = f"/test_framework/v1/scenarios/run_scenarios_{kind}/"
+        path = f"/test_framework/v1/scenarios/run_scenarios{'' if kind == 'voice' else f'_{kind}'}/"
         timeout = aiohttp.ClientTimeout(total=START_TIMEOUT_S)
         try:
             return StartedRun.parse(await self.http.post(path, json=dict(body), timeout=timeout))
@@ -205,6 +205,8 @@ def _start_refused(error: Refused, kind: RunKind) -> Refused:
     said = json.dumps(error.document).lower()
     if error.field("sip_endpoint"):
         hint = "give one: --sip-endpoint sip:agent@HOST:PORT, --serve with sip.public_address, or the agent's settings"
+    elif kind == "agora" and error.field("agent"):
+        hint = "give the agent at Cekura its session endpoint, https://HOST/agora/session, and agora.secret"
     elif "insufficient balance" in said:
         hint = f"add credits at {SERVICE_NAME}, or run fewer scenarios"
     elif error.field("scenarios"):

@@ -17,7 +17,7 @@ from sip_agent.config import CekuraSettings, MessageTimes
 from sip_agent.conversation import LONGEST_DURATION
 from sip_agent.platforms.errors import WRONG_USE, PlatformError
 from sip_agent.record import CallRecord, format_timestamp
-from sip_agent.status import EndedBy, EvidenceState, Outcome, SipStatus
+from sip_agent.status import Direction, EndedBy, EvidenceState, Outcome, SipStatus
 
 DEADLINES = {"transcript": timedelta(minutes=5), "observe": timedelta(days=1)}
 """Cekura listens for a transcript for five minutes after the end of the call; of the other, it says nothing."""
@@ -202,19 +202,25 @@ def trace_id(headers: Mapping[str, list[str]], call_uuid: str) -> str:
 
 def end_reason(document: Mapping[str, Any]) -> str:
     """Return why a call ended, in Cekura's words (docs.cekura.ai/documentation/advanced/call-end-reasons)."""
-    outcome, ended_by = document["outcome"], document["ended_by"]
     if document["answered_at"] is None:
-        if outcome == Outcome.CANCELLED:
-            return "call-canceled"
-        fallback = "call-rejected" if outcome == Outcome.REJECTED else "sip-call-failed"
-        return _REFUSALS.get(document["sip_status"], fallback)
+        return _why_unanswered(document)
     if LONGEST_DURATION in (document["end_reason"] or ""):
         return "exceeded-max-duration"
-    if outcome != Outcome.ANSWERED or ended_by == EndedBy.SYSTEM:
+    if document["outcome"] != Outcome.ANSWERED or document["ended_by"] == EndedBy.SYSTEM:
         return "call-failed-unknown-error"
-    if ended_by == EndedBy.AGENT:
+    if document["ended_by"] == EndedBy.AGENT:
         return "Main agent-ended-call"
     return "external-user-ended-call" if document["run_id"] is None else "Testing agent-ended-call"
+
+
+def _why_unanswered(document: Mapping[str, Any]) -> str:
+    outcome = document["outcome"]
+    if outcome == Outcome.CANCELLED:
+        return "call-canceled"
+    if document["direction"] == Direction.OUTBOUND:
+        return "call-not-connected"
+    fallback = "call-rejected" if outcome == Outcome.REJECTED else "sip-call-failed"
+    return _REFUSALS.get(document["sip_status"], fallback)
 
 
 def _observed(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
+from sip_agent.invite import AGORA
 from sip_agent.platforms.cekura.model import Run, int_of
 from sip_agent.status import Direction
 
@@ -43,7 +45,8 @@ def join(runs: Iterable[Run], records: Iterable[Record], *, result_id: int, unti
     """Give each run its calls, by the run id that the call carried.
 
     A call is a stranger if it came in before `until` and names no run, or one that this result does not have; a call
-    that names another result belongs there.
+    that names another result belongs there. Calls through Agora cannot name a run; they are told by their order, where
+    that is certain.
     """
     calls: dict[int, list[Record]] = {}
     strangers = []
@@ -55,6 +58,9 @@ def join(runs: Iterable[Run], records: Iterable[Record], *, result_id: int, unti
             calls.setdefault(run_id, []).append(record)
         elif _may_be_ours(record, result_id) and (until is None or _received_at(record) <= until):
             strangers.append(record)
+    for run, record in _in_order([run for run in runs if run.id not in calls], strangers):
+        calls[run.id] = [record]
+        strangers.remove(record)
     return Joined(
         runs=tuple(JoinedRun(run=run, records=tuple(calls.get(run.id, ()))) for run in runs),
         strangers=tuple(strangers),
@@ -78,6 +84,19 @@ def measured(record: Record) -> bool:
 
 def _unmeasurable(record: Record) -> bool:
     return record["recording"] is None or record["recording"].get("state") != "ok"
+
+
+def _in_order(runs: Sequence[Run], strangers: Sequence[Record]) -> list[tuple[Run, Record]]:
+    """Pair runs with calls through Agora: if there are as many, and each call was over before the next one came."""
+    calls = sorted((record for record in strangers if record["transport"] == AGORA), key=_received_at)
+    executed = {run.executed_at for run in runs}
+    if len(calls) != len(runs) or len(executed) < len(runs) or (len(runs) > 1 and None in executed):
+        return []
+    for earlier, later in pairwise(calls):
+        if not earlier["ended_at"] or datetime.fromisoformat(earlier["ended_at"]) > _received_at(later):
+            return []
+    in_order = sorted(runs, key=lambda run: run.executed_at or datetime.min.replace(tzinfo=UTC))
+    return list(zip(in_order, calls, strict=True))
 
 
 def _may_be_ours(record: Record, result_id: int) -> bool:

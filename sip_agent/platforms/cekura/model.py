@@ -234,10 +234,11 @@ class StartedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A scenario that can be run."""
+    """A scenario that can be run; `phone_number` is what an outbound agent dials for it."""
 
     id: int
     name: str = ""
+    phone_number: str = ""
     tags: tuple[str, ...] = ()
     folder_path: str = ""
 
@@ -250,6 +251,7 @@ class Scenario:
         return cls(
             id=number,
             name=text_of(document.get("name")),
+            phone_number=text_of(document.get("phone_number")),
             tags=texts_of(document.get("tags")),
             folder_path=text_of(document.get("folder_path")),
         )

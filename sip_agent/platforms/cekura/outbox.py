@@ -212,7 +212,7 @@ async def push(document: Mapping[str, Any], outbox: Outbox, courier: Courier, ev
     """
     endpoint = evidence.endpoint_of(document)
     now = datetime.now(UTC)
-    await asyncio.to_thread(outbox.take, dict(document), endpoint, now, LEASES[endpoint])
+    await asyncio.to_thread(outbox.take, document["call_uuid"], endpoint, now, LEASES[endpoint])
 
     async def settle(state: EvidenceState, **named: Any) -> None:
         await asyncio.to_thread(outbox.settle, document["call_uuid"], state, datetime.now(UTC), **named)

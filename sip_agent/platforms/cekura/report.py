@@ -29,7 +29,7 @@ class CallState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A test run that is over, or has run out of time."""
+    """A test run that is over, or has run out of time; `undialled` says why we did not dial, where we were to."""
 
     followed: Followed
     checks: tuple[Check, ...]
@@ -37,6 +37,7 @@ class Report:
     ended_at: datetime
     sip_endpoint: str = ""
     listening: tuple[str, ...] = ()
+    undialled: tuple[str, ...] | None = None
 
     @property
     def passed(self) -> bool:
@@ -202,6 +203,8 @@ def _advice(report: Report) -> Iterator[str]:
         yield f"some runs are not over: sip-agent cekura wait {followed.result.id}"
     if followed.problem:
         yield f"our own records could not be read: {followed.problem}"
+    elif report.undialled is not None:
+        yield from report.undialled
     elif followed.joinable and joined.never_arrived:
         yield from _never_arrived(report)
     silent = [run for run in joined.runs if run.record is not None and _heard_nothing(run.record)]
@@ -216,7 +219,8 @@ def _advice(report: Report) -> Iterator[str]:
             f"{run.record['sip_status']} {run.record['end_reason'] or ''}".strip() for run in refused if run.record
         )
         see = f"sip-agent calls show run:{refused[0].run.id}"
-        yield f"runs {_ids(refused)}: our side refused the call ({', '.join(reasons)}): {see}"
+        who = "our side" if report.undialled is None else "the far end"
+        yield f"runs {_ids(refused)}: {who} refused the call ({', '.join(reasons)}): {see}"
 
 
 def _never_arrived(report: Report) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Calls through Agora to a real agent, on a double of Agora's SDK with its signatures; the real one does not run here."""
+"""Calls through Agora to a real agent, on a double of Agora's SDK with its signatures; the real one is not run."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ from aiohttp import ClientSession
 
 from sip_agent.errors import SettingsError
 from sip_agent.platforms.agora.channel import load_sdk
-from tests.calls.agent_process import AgentProcess
+from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.conftest import dial
 from tests.calls.rtp import strongest_hz, tone
 
@@ -89,6 +89,7 @@ class Network:
     def __init__(self) -> None:
         self.port = 0
         self._channels: asyncio.Queue[Channel] = asyncio.Queue()
+        self._writers: list[asyncio.StreamWriter] = []
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Network"]:
@@ -99,12 +100,15 @@ class Network:
             yield self
         finally:
             server.close()
+            for writer in self._writers:
+                writer.close()
 
     async def channel(self) -> Channel:
         """Return the next channel that the agent joins."""
         return await asyncio.wait_for(self._channels.get(), 10)
 
     def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         self._channels.put_nowait(Channel(reader, writer))
 
 
@@ -133,7 +137,7 @@ class Cekura:
         """Return the record of the only call."""
 
         def look() -> dict[str, Any]:
-            (record,) = self.agent.all_records()
+            (record,) = eventually(self.agent.all_records, "call record")
             return self.agent.record(record["call_uuid"])
 
         return await asyncio.to_thread(look)

@@ -129,9 +129,10 @@ def _read_form(headers: Message, body: bytes) -> tuple[dict[str, Any], bytes]:
     head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
     fields: dict[str, Any] = {}
     recording = b""
-    for part in BytesParser(policy=HTTP).parsebytes(head + body).iter_parts():  # type: ignore[attr-defined]
-        name = part.get_param("name", header="content-disposition")
+    for part in BytesParser(policy=HTTP).parsebytes(head + body).iter_parts():
+        name = str(part.get_param("name", header="content-disposition"))
         content = part.get_payload(decode=True)
+        assert isinstance(content, bytes)
         if name == "voice_recording":
             recording = content
             continue

@@ -10,6 +10,10 @@ from aiohttp import web
 
 KEY = "test-key-4711"
 START = "POST /test_framework/v1/scenarios/run_scenarios_sip/"
+START_VOICE = "POST /test_framework/v1/scenarios/run_scenarios/"
+AGENT = "GET /test_framework/v2/aiagents/{id}/"
+START_AGORA = "POST /test_framework/v1/scenarios/run_scenarios_agora/"
+START_PIPECAT = "POST /test_framework/v1/scenarios/run_scenarios_pipecat/"
 BULK = "GET /test_framework/v2/runs/bulk/"
 RESULT = "GET /test_framework/v2/results/{id}/"
 RESULTS = "GET /test_framework/v2/results/"
@@ -19,6 +23,7 @@ SCENARIOS = "GET /test_framework/v1/scenarios/"
 
 NO_ENDPOINT = "Agent does not have a SIP endpoint configured. Please configure sip_endpoint in the agent settings."
 UNKNOWN_SCENARIOS = "Invalid scenario IDs or scenarios not found"
+NO_AGORA = "Agent must have Agora credentials configured (agora_data with session_endpoint_url)."
 NO_BALANCE = "Insufficient balance for this operation"
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,7 +38,9 @@ class CekuraStandIn:
 
     def __init__(self) -> None:
         self.url = ""
+        self.agent: dict[str, Any] = {"id": 5, "name": "Support", "telephony": {"inbound": True}}
         self.endpoint_stored = True
+        self.agora_stored = True
         self.balance = True
         self.page_size = 2
         self.scenarios = [
@@ -58,6 +65,10 @@ class CekuraStandIn:
         app = web.Application(middlewares=[self._middleware])
         handlers = {
             START: self._start,
+            START_VOICE: self._start,
+            AGENT: self._agent,
+            START_AGORA: self._start_agora,
+            START_PIPECAT: self._start_pipecat,
             BULK: self._bulk,
             RESULT: self._result,
             RESULTS: self._results,
@@ -102,6 +113,24 @@ class CekuraStandIn:
         if not self.balance:
             return web.json_response({"detail": NO_BALANCE}, status=403)
         self.begin(body)
+        self.on_start(list(self.runs))
+        return web.json_response(self.result | {"runs": list(self.runs.values())})
+
+    async def _start_agora(self, request: web.Request) -> web.Response:
+        if not self.agora_stored:
+            return web.json_response({"agent": [NO_AGORA]}, status=400)
+        return await self._start(request)
+
+    async def _start_pipecat(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.bodies.append(body)
+        known = {scenario["id"] for scenario in self.scenarios}
+        wanted = body.get("scenarios")
+        if not wanted or not all(item.get("scenario") in known for item in wanted):
+            return web.json_response({"scenarios": [UNKNOWN_SCENARIOS]}, status=400)
+        if not all(item.get("pipecat_room_url") for item in wanted):
+            return web.json_response({"scenarios": [{"pipecat_room_url": ["This field is required."]}]}, status=400)
+        self.begin({"agent_id": body["agent"], "scenarios": [item["scenario"] for item in wanted]})
         self.on_start(list(self.runs))
         return web.json_response(self.result | {"runs": list(self.runs.values())})
 
@@ -167,6 +196,11 @@ class CekuraStandIn:
         for run in self.runs.values():
             self.lives[run["id"]] = ["cancelled"]
         return web.Response()
+
+    async def _agent(self, request: web.Request) -> web.Response:
+        if request.match_info["id"] != str(self.agent["id"]):
+            return web.json_response({"detail": "Not found."}, status=404)
+        return web.json_response(self.agent)
 
     async def _scenarios(self, request: web.Request) -> web.Response:
         query = request.query

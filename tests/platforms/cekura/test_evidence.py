@@ -14,7 +14,7 @@ from sip_agent.conversation import LONGEST_DURATION
 from sip_agent.platforms.cekura.evidence import Evidence, end_reason, run_number, trace_id
 from sip_agent.platforms.errors import PlatformError
 from sip_agent.record import CallRecord
-from sip_agent.status import EndedBy, Outcome
+from sip_agent.status import Direction, EndedBy, Outcome
 from sip_agent.store.schema import document_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -206,6 +206,7 @@ UNANSWERED: dict[str, Any] = {"answered_at": None, "outcome": Outcome.REJECTED, 
         (UNANSWERED | {"sip_status": 603}, "call-rejected"),
         (UNANSWERED | {"sip_status": 488}, "sip-call-failed"),
         (UNANSWERED | {"sip_status": 500, "outcome": Outcome.FAILED}, "sip-call-failed"),
+        (UNANSWERED | {"sip_status": 486, "direction": Direction.OUTBOUND}, "call-not-connected"),
         (UNANSWERED | {"sip_status": 487, "outcome": Outcome.CANCELLED}, "call-canceled"),
     ],
 )

@@ -80,7 +80,8 @@ class Office:
             found = self.found(record)
             return found if (found["state"], found["attempts"]) == (state, attempts) else None
 
-        return await eventually(reached)
+        evidence: dict[str, Any] = await eventually(reached)
+        return evidence
 
     async def settled(self, record: CallRecord, attempts: int, sender: EvidenceSender) -> dict[str, Any]:
         """Return the evidence of a record once so many attempts are over."""
@@ -90,7 +91,8 @@ class Office:
             found = self.found(record)
             return found if found["attempts"] == attempts and found["state"] != "sending" else None
 
-        return await eventually(over)
+        evidence: dict[str, Any] = await eventually(over)
+        return evidence
 
 
 async def eventually(look: Callable[[], Any]) -> Any:

@@ -61,7 +61,7 @@ async def test_a_test_is_started_by_its_id(sipfront: SipfrontStandIn) -> None:
 @pytest.mark.parametrize(
     ("keys", "named"), [({"secret_key": "wrong"}, "secret_key_file"), ({"public_key": "x"}, "401")]
 )
-async def test_wrong_keys_are_refused(sipfront: SipfrontStandIn, keys: dict[str, str], named: str) -> None:
+async def test_wrong_keys_are_refused(sipfront: SipfrontStandIn, keys: dict[str, Any], named: str) -> None:
     """The settings to correct are named, and the key is not shown."""
     async with client_of(sipfront, **keys) as client:
         with pytest.raises(Refused, match=named) as refused:

@@ -214,4 +214,6 @@ def _reason(record: CallRecord) -> EndReason:
     if record.answered_at is not None:
         # Seen from here, the far end of a call is its caller.
         return EndReason.MAIN_AGENT_ENDED if record.ended_by is EndedBy.CALLER else EndReason.TESTING_AGENT_ENDED
+    if record.error:  # no answer within the ring_timeout
+        return EndReason.DID_NOT_ANSWER
     return _REASONS.get(record.sip_status or 0, EndReason.SIP_CALL_FAILED)

@@ -20,7 +20,7 @@ from typing import Any
 from sip_agent.platforms.cekura.simulator.world import Expect
 from sip_agent.record import CallRecord
 from sip_agent.script.matching import has_words
-from sip_agent.status import EndedBy, reason_phrase
+from sip_agent.status import EndedBy, SipStatus, reason_phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +67,9 @@ def evaluate(record: CallRecord, expect: Expect, script: str | None) -> Evaluati
 
 def refusal(record: CallRecord) -> str:
     """Return why a call was not answered, in one line."""
-    status = "" if record.sip_status is None else f" (SIP {record.sip_status} {reason_phrase(record.sip_status)})"
-    return f"the agent did not answer the call{status}" + (f": {record.error}" if record.error else "")
+    status = record.sip_status or SipStatus.SERVER_INTERNAL_ERROR
+    why = f": {record.error}" if record.error else f" (SIP {int(status)} {reason_phrase(status)})"
+    return f"the agent did not answer the call{why}"
 
 
 def _checks(record: CallRecord, expect: Expect, script: str | None) -> Iterator[Check]:

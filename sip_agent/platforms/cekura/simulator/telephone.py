@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
+from sip_agent.analyst import TurnAnalyst
 from sip_agent.caller import CallRequest, CallResult, place_call
 from sip_agent.config import Settings
 from sip_agent.hearing import Hearing
@@ -43,6 +44,7 @@ class SipTelephone:
         self._settings = settings.model_copy(update={"sip": sip})
         self._binding = Binding(transport="UDP", host=address, port=0)
         self._max_calls = max_calls
+        self._analyst = TurnAnalyst()
         self._speech: Speech
         self._hearing: Hearing
         self._endpoint: Endpoint
@@ -57,12 +59,15 @@ class SipTelephone:
 
     async def __aexit__(self, *_: object) -> None:
         await self._endpoint.stop()
+        await self._analyst.stop()
         self._hearing.close()
         await self._speech.close()
 
     async def call(self, request: CallRequest, on_call: Callable[[LiveCall], None]) -> CallResult:
         """See Telephone."""
-        return await place_call(self._endpoint, request, self._speech, self._hearing, on_call=on_call)
+        return await place_call(
+            self._endpoint, request, self._speech, self._hearing, on_call=on_call, analyst=self._analyst
+        )
 
 
 def as_testing_agent(auth: SipAuth | None) -> Caller:

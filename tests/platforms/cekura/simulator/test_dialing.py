@@ -116,9 +116,7 @@ async def test_five_calls_a_second() -> None:
         (488, "sip-call-failed"),
     ],
 )
-async def test_an_agent_that_does_not_answer(
-    client: Client, telephone: Switchboard, status: int, reason: str
-) -> None:
+async def test_an_agent_that_does_not_answer(client: Client, telephone: Switchboard, status: int, reason: str) -> None:
     """The run fails with the SIP status, and is counted as not connected."""
     telephone.answer = lambda _: answered_record(answered_at=None, sip_status=status, talk_ms=None)
     started = await client.start(scenarios=[101])
@@ -134,6 +132,16 @@ async def test_an_agent_that_does_not_answer(
     assert f"SIP {status}" in run["error_message"]
     assert [run["id"]] == result["not_connected_runs"]
     assert [run["error_message"]] == result["failed_reasons"]
+
+
+async def test_an_agent_that_rings_too_long(client: Client, telephone: Switchboard) -> None:
+    """Then it is the testing agent that gives up, and not a SIP status that says why."""
+    telephone.answer = lambda _: answered_record(answered_at=None, sip_status=500, error="not answered within 60 s")
+    started = await client.start(scenarios=[101])
+
+    (run,) = (await until_over(client, started["id"]))["runs"].values()
+    assert "the agent did not answer the call: not answered within 60 s" == run["error_message"]
+    assert "Main agent-did-not-answer" == run["metadata"]["ended_reason"]
 
 
 async def test_a_failed_check_fails_a_completed_run(client: Client, telephone: Switchboard) -> None:

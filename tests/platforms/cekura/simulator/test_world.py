@@ -90,7 +90,9 @@ def test_ids_are_there_once(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match="scenarios"):
         load(file)
-    file.write_text(file.read_text().replace("scenarios: []", "scenarios: [{id: 1, name: n, agent: 5, testing_agent: {}}]"))
+    file.write_text(
+        file.read_text().replace("scenarios: []", "scenarios: [{id: 1, name: n, agent: 5, testing_agent: {}}]")
+    )
     with pytest.raises(SettingsError, match="id: 5 is here twice"):
         load(file)
 
