@@ -12,7 +12,7 @@ from sip_agent.config import load_settings
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "deploy" / "guides").glob("*.md"))]
-SECRET_FILES = ("openai.key", "twilio.token", "cekura.key")
+SECRET_FILES = ("openai.key", "cekura.key", "webhook.secret", "trunk.password")
 
 
 def test_tables_are_current() -> None:

@@ -131,7 +131,7 @@ async def test_runs_are_dialled_and_joined(outbound: Outbound, cekura: OutboundS
     status, output, errors = await outbound.run("--scenarios", "11547,11548", "--json")
 
     assert (0, 1) == (status, cekura.requests[START_VOICE]), errors
-    assert {"agent_id": 5, "scenarios": [11547, 11548], "frequency": 1} == {
+    assert {"agent_id": 5, "scenarios": [11547, 11548], "frequency": 1, "concurrency_limit": 2} == {
         key: value for key, value in cekura.bodies[0].items() if key != "name"
     }
     assert [NUMBER, NUMBER] == [number for number, *_ in asterisk.taken[before:]]

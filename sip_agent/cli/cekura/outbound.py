@@ -87,6 +87,7 @@ def outbound(
         # Unique, so that the result can be found when the answer to the start is lost.
         name=name or f"sip-agent {datetime.now(UTC):%Y-%m-%d %H:%M:%S} {secrets.token_hex(3)}",
         frequency=frequency,
+        concurrency_limit=settings.outbound.max_calls,  # what we cannot dial yet waits there, before its window opens
     )
     trunk = find_trunk(settings, account)
     if dry_run:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
-from sip_agent.cli.cekura.run import parse_ids
+from sip_agent.cli.cekura.run import end_calls, parse_ids
 from sip_agent.cli.interrupts import INTERRUPTED, Interrupted, Interrupts, run_loop
 from sip_agent.errors import SettingsError
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from sip_agent.agent import Agent
     from sip_agent.config import Settings
-    from sip_agent.platforms.cekura.client import CekuraClient
     from sip_agent.platforms.cekura.model import Run
     from sip_agent.platforms.cekura.runs import Choice
     from sip_agent.platforms.pipecat import Place, Places
@@ -105,13 +104,13 @@ async def _run(agent_id: int, choice: "Choice", frequency: int, following: Follo
                 _join(agent, settings, result.id, assign(result.runs, chosen, places))
             followed = await interrupts.during(follow(client, result, following, records, now))
         except Interrupted:
-            await _end_calls(client, result.id)
+            await end_calls(client, result.id)
             return INTERRUPTED
         except BaseException:
-            await _end_calls(client, result.id)
+            await end_calls(client, result.id)
             raise
         if followed.timed_out:
-            await _end_calls(client, result.id)
+            await end_calls(client, result.id)
         return conclude(followed, following, now)
 
 
@@ -167,13 +166,3 @@ def _join(agent: "Agent", settings: "Settings", result_id: int, assigned: "Itera
         )
         timeout_s = settings.pipecat.join_timeout.total_seconds()
         agent.rooms.offer(request, DailyRoom(place.room_url, place.agent_token), join_timeout_s=timeout_s)
-
-
-async def _end_calls(client: "CekuraClient", result_id: int) -> None:
-    from sip_agent.platforms.errors import PlatformError
-
-    say(f"ending the calls of result {result_id}")
-    try:
-        await client.end_calls(result_id)
-    except PlatformError as error:
-        say(f"they may go on: {error}")
