@@ -49,7 +49,7 @@ def test_one_run(tmp_path: Path) -> None:
         run_id = started["runs"][0]["id"]
 
         def judged() -> dict[str, Any] | None:
-            records = [record for record in agent.records(f"run:{run_id}") if record["verdict"]]
+            records = [record for record in agent.records(f"run:{run_id}") if record["verdict"] and record["evidence"]]
             return next((record for record in records if record["evidence"]["state"] == "sent"), None)
 
         record = eventually(judged, f"verdict of the run, and its evidence sent, see {agent.log_file}", 60)
