@@ -237,6 +237,7 @@ private:
         const pjsip_method& method = rdata->msg_info.msg->line.req.method;
         const bool in_dialog = rdata->msg_info.to->tag.slen != 0;
         if (method.id == PJSIP_CANCEL_METHOD) return self.hold_cancel(rdata);
+        if (in_dialog && is_one_of(method, {"INFO"}) && answers_info(rdata)) return PJ_TRUE;
         if (in_dialog ? serves_in_dialog(method) : serves_strangers(method)) return PJ_FALSE;
         if (!in_dialog && method.id == PJSIP_INVITE_METHOD) return self.hold_invite(rdata);
         self.counters.other_methods.add();
@@ -246,6 +247,31 @@ private:
             respond(rdata, PJSIP_SC_METHOD_NOT_ALLOWED, "", {{"Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS"}}, false);
         }
         return PJ_TRUE;
+    }
+
+    /* INFO in a call (RFC 6086): pjsua knows dtmf-relay alone, and would answer 500 to everything else. Returns whether the
+     * request is answered. A digit as application/dtmf goes on in a form that pjsua says 200 to; which digit it was, the
+     * agent reads in the message as it came. */
+    static bool answers_info(pjsip_rx_data* rdata) {
+        pjsip_msg* msg = rdata->msg_info.msg;
+        if (!pjsip_ua_find_dialog(&rdata->msg_info.cid->id, &rdata->msg_info.to->tag, &rdata->msg_info.from->tag, PJ_FALSE)) {
+            return false;
+        }
+        if (!msg->body || msg->body->len == 0) {
+            respond(rdata, PJSIP_SC_OK, "", {}, false);
+            return true;
+        }
+        pjsip_media_type& type = msg->body->content_type;
+        if (pj_stricmp2(&type.type, "application") == 0 && pj_stricmp2(&type.subtype, "dtmf-relay") == 0) return false;
+        if (pj_stricmp2(&type.type, "application") == 0 && pj_stricmp2(&type.subtype, "dtmf") == 0) {
+            static char digit[] = "Signal=0\r\nDuration=160\r\n";
+            type.subtype = pj_str(const_cast<char*>("dtmf-relay"));
+            msg->body->data = digit;
+            msg->body->len = sizeof(digit) - 1;
+            return false;
+        }
+        respond(rdata, PJSIP_SC_UNSUPPORTED_MEDIA_TYPE, "", {{"Accept", "application/dtmf-relay, application/dtmf"}}, false);
+        return true;
     }
 
     static bool serves_strangers(const pjsip_method& method) {

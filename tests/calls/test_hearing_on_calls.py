@@ -189,11 +189,23 @@ class TestDigits:
         ],
     )
     def test_info(self, hearing_agent: AgentProcess, content_type: str, body: str, digit: tuple[str, int]) -> None:
-        """Both types of INFO carry digits."""
+        """Both types of INFO carry digits, and are answered."""
         with Peer(hearing_agent) as peer:
             peer.invite("record")
-            peer.request("INFO", body=body, content_type=content_type)
+            assert 200 == peer.request("INFO", body=body, content_type=content_type).status
             peer.bye()
             record = hearing_agent.record(peer.call_id)
 
         assert [("info", *digit)] == [(item["method"], item["digit"], item["duration_ms"]) for item in record["dtmf"]]
+
+    def test_other_info(self, hearing_agent: AgentProcess) -> None:
+        """One without a body is answered (RFC 6086), one of another type says which types are understood."""
+        with Peer(hearing_agent) as peer:
+            peer.invite("record")
+            assert 200 == peer.request("INFO").status
+            refused = peer.request("INFO", body="<x/>", content_type="application/media_control+xml")
+            peer.bye()
+            record = hearing_agent.record(peer.call_id)
+
+        assert (415, "application/dtmf-relay, application/dtmf") == (refused.status, refused.header("Accept"))
+        assert [] == record["dtmf"]
