@@ -31,11 +31,11 @@ RUN apt-get update \
     && python3 -m venv /opt/sip-agent
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
-# The dependencies change less often than the code: they are a layer of their own. The light engine stays outside.
+# The dependencies change less often than the code: they are a layer of their own. The light engine stays outside, and so
+# do the extras but PostgreSQL: Pipecat and Whisper are large, and for those who build on this image.
 RUN python3 -c 'import tomllib; \
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-extras = project.get("optional-dependencies", {}).values(); \
-wanted = [*project["dependencies"], *(each for extra in extras for each in extra)]; \
+wanted = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]; \
 print(*(each for each in wanted if not each.startswith("pjsua2-python")), sep="\n")' >requirements.txt \
     && /opt/sip-agent/bin/pip install --quiet -c constraints.txt pip \
     && /opt/sip-agent/bin/pip install --quiet -c constraints.txt -r requirements.txt
