@@ -8,6 +8,18 @@ from pathlib import Path
 import pytest
 import structlog
 
+from sip_agent import log
+
+STRUCTLOG_PROCESSORS = tuple(structlog.get_config()["processors"])
+
+
+@pytest.fixture(autouse=True)
+def _logs_can_be_captured() -> None:
+    """Let `capture_logs` see loggers that a test of a command has configured: they keep the agent's list for ever."""
+    log._processors[:] = STRUCTLOG_PROCESSORS
+    structlog.reset_defaults()
+    structlog.configure(processors=log._processors)
+
 
 @pytest.fixture
 def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

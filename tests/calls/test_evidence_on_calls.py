@@ -51,13 +51,15 @@ def call(agent: AgentProcess, user: str = "converse", run_id: str | None = "4567
         return peer.call_id
 
 
-def evidence(agent: AgentProcess, call_id: str, state: str, url: str = STORE_URL) -> dict[str, Any]:
-    """Return what became of a call's evidence, once it is in this state."""
+def evidence(
+    agent: AgentProcess, call_id: str, state: str, url: str = STORE_URL, *, attempts: int = 0
+) -> dict[str, Any]:
+    """Return what became of a call's evidence, once it is in this state after so many attempts."""
 
     def look() -> dict[str, Any] | None:
         with reading(url, base_dir=agent.folder) as store:
-            found = [record["evidence"] for record in store.find(call_id)]
-        return found[0] if found and found[0] and found[0]["state"] == state else None
+            found = [record["evidence"] for record in store.find(call_id) if record["evidence"]]
+        return next((each for each in found if each["state"] == state and each["attempts"] >= attempts), None)
 
     return eventually(look, f"evidence that is {state}, see {agent.log_file}")
 
@@ -89,7 +91,7 @@ def test_killed_between_the_call_and_its_delivery(start_agent: StartAgent, desk:
     desk.always = Answer(status=503, headers={"Retry-After": "4"})
     agent = start_agent(routes=ROUTES, cekura=cekura(desk), store={"url": store_url})
     call_id = call(agent)
-    evidence(agent, call_id, "waiting", store_url)
+    evidence(agent, call_id, "waiting", store_url, attempts=1)
     agent.kill()
     assert [] == desk.accepted
     desk.always = None
