@@ -5,11 +5,9 @@ Source: plivo.com/docs/voice-agents/audio-streaming/concepts/audio-streaming-ref
 
 import json
 import time
-from binascii import b2a_base64
 from typing import Any
 
 from media.frames import Samples
-from media.g711 import decode_mulaw, encode_mulaw
 from sip_agent.handlers.websocket.dialect import (
     BotMessage,
     Clear,
@@ -23,21 +21,17 @@ from sip_agent.handlers.websocket.dialect import (
     sound,
     text,
 )
+from sip_agent.handlers.websocket.mulaw import MulawDialect
 
 
-class PlivoDialect:
+class PlivoDialect(MulawDialect):
     """mu-law at 8 kHz in JSON; sequence numbers are numbers, and a cleared checkpoint does not come back."""
 
-    sample_rate_hz = 8000
-    bytes_per_sample = 1
-    tells_speech = False
-
     def __init__(self, info: StreamInfo) -> None:
+        super().__init__()
         self._info = info
         self._stream_id = info.call_uuid
         self._extra_headers = json.dumps(";".join(f"{name}={value}" for name, value in info.parameters.items()))
-        self._sequence = 0
-        self._chunk = 0
 
     def opening(self) -> tuple[str, ...]:
         """See `Dialect`: `start` alone."""
@@ -52,9 +46,7 @@ class PlivoDialect:
 
     def media(self, samples: Samples) -> str:
         """See `Dialect`."""
-        self._sequence += 1
-        self._chunk += 1
-        payload = b2a_base64(encode_mulaw(samples), newline=False).decode("ascii")
+        payload = self._next_payload(samples)
         return (
             f'{{"event":"media","sequenceNumber":{self._sequence},"streamId":"{self._stream_id}","media":'
             f'{{"track":"inbound","timestamp":"{_now_ms()}","chunk":{self._chunk},"payload":"{payload}"}},'
@@ -65,9 +57,6 @@ class PlivoDialect:
         """See `Dialect`."""
         dtmf = {"track": "inbound", "digit": digit, "timestamp": str(_now_ms())}
         return self._event("dtmf", streamId=self._stream_id, dtmf=dtmf)
-
-    def speech(self, at_ms: int, *, started: bool) -> None:
-        """See `Dialect`: Plivo has none."""
 
     def played(self, mark: str, *, cleared: bool) -> str | None:
         """See `Dialect`: only sound that was played is acknowledged."""
@@ -103,10 +92,6 @@ class PlivoDialect:
             case "stop":
                 return Stop()
         raise UnreadableMessage(f"a bot sends playAudio, checkpoint, clearAudio and sendDTMF, not {event[:40]!r}")
-
-    def decode(self, payload: bytes) -> Samples:
-        """See `Dialect`."""
-        return decode_mulaw(payload)
 
     def _event(self, event: str, **parts: Any) -> str:
         self._sequence += 1

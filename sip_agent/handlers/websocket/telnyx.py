@@ -4,12 +4,10 @@ Source: developers.telnyx.com/api-reference/websockets/stream-call-media-over-we
 """
 
 import json
-from binascii import b2a_base64
 from datetime import UTC, datetime
 from typing import Any
 
 from media.frames import FRAME_MS, Samples
-from media.g711 import decode_mulaw, encode_mulaw
 from sip_agent.handlers.websocket.dialect import (
     BotMessage,
     Clear,
@@ -22,21 +20,17 @@ from sip_agent.handlers.websocket.dialect import (
     sound,
     text,
 )
+from sip_agent.handlers.websocket.mulaw import MulawDialect
 
 
-class TelnyxDialect:
+class TelnyxDialect(MulawDialect):
     """mu-law at 8 kHz in JSON; snake_case, sequence numbers as text."""
 
-    sample_rate_hz = 8000
-    bytes_per_sample = 1
-    tells_speech = False
-
     def __init__(self, info: StreamInfo) -> None:
+        super().__init__()
         self._info = info
         self._stream_id = info.call_uuid
         self._call_control_id = f"v3:{info.hexadecimal}"
-        self._sequence = 0
-        self._chunk = 0
 
     def opening(self) -> tuple[str, ...]:
         """See `Dialect`: `connected`, then `start`."""
@@ -53,9 +47,7 @@ class TelnyxDialect:
 
     def media(self, samples: Samples) -> str:
         """See `Dialect`."""
-        self._sequence += 1
-        self._chunk += 1
-        payload = b2a_base64(encode_mulaw(samples), newline=False).decode("ascii")
+        payload = self._next_payload(samples)
         return (
             f'{{"event":"media","sequence_number":"{self._sequence}","media":{{"track":"inbound",'
             f'"chunk":"{self._chunk}","timestamp":"{self._chunk * FRAME_MS}","payload":"{payload}"}},'
@@ -66,9 +58,6 @@ class TelnyxDialect:
         """See `Dialect`."""
         occurred_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         return self._event("dtmf", occurred_at=occurred_at, dtmf={"digit": digit})
-
-    def speech(self, at_ms: int, *, started: bool) -> None:
-        """See `Dialect`: Telnyx has none."""
 
     def played(self, mark: str, *, cleared: bool) -> str:  # noqa: ARG002  (Telnyx returns both alike)
         """See `Dialect`."""
@@ -100,10 +89,6 @@ class TelnyxDialect:
             case "stop":
                 return Stop()
         raise UnreadableMessage(f"a bot sends media, mark and clear, not {event[:40]!r}")
-
-    def decode(self, payload: bytes) -> Samples:
-        """See `Dialect`."""
-        return decode_mulaw(payload)
 
     def _event(self, event: str, **parts: Any) -> str:
         self._sequence += 1

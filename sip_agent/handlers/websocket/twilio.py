@@ -4,11 +4,9 @@ Source: twilio.com/docs/voice/media-streams/websocket-messages.
 """
 
 import json
-from binascii import b2a_base64
 from typing import Any
 
 from media.frames import FRAME_MS, Samples
-from media.g711 import decode_mulaw, encode_mulaw
 from sip_agent.handlers.websocket.dialect import (
     BotMessage,
     Clear,
@@ -20,6 +18,7 @@ from sip_agent.handlers.websocket.dialect import (
     sound,
     text,
 )
+from sip_agent.handlers.websocket.mulaw import MulawDialect
 
 NO_ACCOUNT = "AC" + "0" * 32
 """The account of a route that names none."""
@@ -30,20 +29,15 @@ def call_sid(call_uuid: str) -> str:
     return "CA" + call_uuid.replace("-", "")
 
 
-class TwilioDialect:
+class TwilioDialect(MulawDialect):
     """mu-law at 8 kHz in JSON; every value of the envelope is text, as Twilio sends it."""
 
-    sample_rate_hz = 8000
-    bytes_per_sample = 1
-    tells_speech = False
-
     def __init__(self, info: StreamInfo) -> None:
+        super().__init__()
         self._call_sid = call_sid(info.call_uuid)
         self._stream_sid = "MZ" + info.hexadecimal
         self._account_sid = info.account_id or NO_ACCOUNT
         self._parameters = dict(info.parameters)
-        self._sequence = 0
-        self._chunk = 0
 
     def opening(self) -> tuple[str, ...]:
         """See `Dialect`: `connected`, then `start`."""
@@ -62,9 +56,7 @@ class TwilioDialect:
 
     def media(self, samples: Samples) -> str:
         """See `Dialect`; written by hand, as this is the one message that comes fifty times a second."""
-        self._sequence += 1
-        self._chunk += 1
-        payload = b2a_base64(encode_mulaw(samples), newline=False).decode("ascii")
+        payload = self._next_payload(samples)
         return (
             f'{{"event":"media","sequenceNumber":"{self._sequence}","media":{{"track":"inbound",'
             f'"chunk":"{self._chunk}","timestamp":"{self._chunk * FRAME_MS}","payload":"{payload}"}},'
@@ -74,9 +66,6 @@ class TwilioDialect:
     def digit(self, digit: str) -> str:
         """See `Dialect`."""
         return self._event("dtmf", dtmf={"track": "inbound_track", "digit": digit})
-
-    def speech(self, at_ms: int, *, started: bool) -> None:
-        """See `Dialect`: Twilio has none."""
 
     def played(self, mark: str, *, cleared: bool) -> str:  # noqa: ARG002  (Twilio returns both alike)
         """See `Dialect`."""
@@ -103,10 +92,6 @@ class TwilioDialect:
             case "clear":
                 return Clear()
         raise UnreadableMessage(f"a bot sends media, mark and clear, not {event[:40]!r}")
-
-    def decode(self, payload: bytes) -> Samples:
-        """See `Dialect`."""
-        return decode_mulaw(payload)
 
     def _event(self, event: str, **parts: Any) -> str:
         self._sequence += 1
