@@ -30,7 +30,7 @@ from sip_agent.headers import split_message
 from sip_agent.line import LineFaults
 from sip_agent.status import EndedBy, SipStatus
 from sip_agent.ua import engine
-from sip_agent.ua.frame_port import FramePort, open_frame_port
+from sip_agent.ua.frame_port import FramePort
 from sip_agent.ua.line import Line
 from sip_agent.ua.pj_call import Headers, call_options
 from sip_agent.ua.statistics import RtpTotals
@@ -240,7 +240,7 @@ class Dialog:
             self._codec = stream.codecName
             if self._port is None:
                 cushion_ms = self._endpoint.cushion_ms + self._reply_delay_ms
-                self._port = open_frame_port(self._endpoint.sample_rate_hz, cushion_ms)
+                self._port = self._endpoint.frame_ports.open(cushion_ms)
                 self._endpoint.sip_thread.deliver(self._open_audio, self._port)
             sound = self._pj_call.getAudioMedia(media.index)
             self._port.connect(sound)

@@ -31,6 +31,7 @@ from sip_agent.ua.accounts import (
     registered_account_config,
 )
 from sip_agent.ua.dialogs import Dialog
+from sip_agent.ua.frame_port import FramePorts
 from sip_agent.ua.line import Lines
 from sip_agent.ua.offers import HeldOffer, OpenedOffer
 from sip_agent.ua.pj_call import call_options, pj_call_class
@@ -91,6 +92,7 @@ class Endpoint:
         self.loop = asyncio.get_running_loop()
         self.sample_rate_hz = settings.media.sample_rate_hz
         self.cushion_ms = settings.media.playout_cushion_ms
+        self.frame_ports = FramePorts(self.sample_rate_hz)
         self.takes_srtp = settings.media.srtp is not SrtpMode.OFF
         self.bye_timeout_s = 5.0
         self.pump = Pump(self.loop)

@@ -23,10 +23,18 @@ class FramePort(AudioPort, Protocol):
         """Take the port off the bridge; SIP thread only."""
 
 
-def open_frame_port(sample_rate_hz: int, cushion_ms: int) -> FramePort:
-    """Put a new port on the conference bridge; SIP thread only."""
-    port = NativeFramePort if engine.is_native() else LightFramePort
-    return port(sample_rate_hz, cushion_ms)
+class FramePorts:
+    """Gives each call a port on the conference bridge; SIP thread only."""
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        self._sample_rate_hz = sample_rate_hz
+        self._idle_light_ports: list[Any] = []
+
+    def open(self, cushion_ms: int) -> FramePort:
+        """Put a port on the bridge."""
+        if engine.is_native():
+            return NativeFramePort(self._sample_rate_hz, cushion_ms)
+        return LightFramePort(self._sample_rate_hz, cushion_ms, self._idle_light_ports)
 
 
 class NativeFramePort:
@@ -79,11 +87,17 @@ class NativeFramePort:
 
 
 class LightFramePort(FrameRings):
-    """The same on the PyPI engine: a Python port on the media clock thread."""
+    """The same on the PyPI engine: a Python port on the media clock thread.
 
-    def __init__(self, sample_rate_hz: int, cushion_ms: int) -> None:
+    Its port is never destroyed but left in `idle` for the next call: that engine frees a port while its clock
+    may still be inside (pjproject #4200), which ends the process.
+    """
+
+    def __init__(self, sample_rate_hz: int, cushion_ms: int, idle: list[Any]) -> None:
         super().__init__(sample_rate_hz, cushion_ms)
-        self._port = _light_port_class()(self, sample_rate_hz)
+        self._idle = idle
+        self._port = idle.pop() if idle else _light_port_class()(sample_rate_hz)
+        self._port.rings = self
 
     def connect(self, stream: Any) -> None:
         """See `FramePort`."""
@@ -91,8 +105,9 @@ class LightFramePort(FrameRings):
         self._port.startTransmit(stream)
 
     def close(self) -> None:
-        """See `FramePort`."""
-        self._port = None
+        """See `FramePort`; the stream's own end unties it from the port."""
+        self._port.rings = None
+        self._idle.append(self._port)
 
 
 def _light_port_class() -> type:
@@ -101,9 +116,10 @@ def _light_port_class() -> type:
     class Port(pj.AudioMediaPort):  # type: ignore[name-defined,misc]
         """Director object on the media clock thread; guarded, as an exception here would end the process."""
 
-        def __init__(self, owner: LightFramePort, sample_rate_hz: int) -> None:
+        rings: FrameRings | None = None
+
+        def __init__(self, sample_rate_hz: int) -> None:
             super().__init__()
-            self._owner = owner
             audio_format = pj.MediaFormatAudio()
             audio_format.type = pj.PJMEDIA_TYPE_AUDIO
             audio_format.clockRate = sample_rate_hz
@@ -111,10 +127,14 @@ def _light_port_class() -> type:
             audio_format.bitsPerSample = 16
             audio_format.frameTimeUsec = FRAME_MS * 1000
             self.createPort("agent", audio_format)
+            self.__disown__()
 
         def onFrameRequested(self, frame: Any) -> None:
             try:
-                data = self._owner.next_frame()
+                if (rings := self.rings) is None:
+                    frame.type = pj.PJMEDIA_FRAME_TYPE_NONE
+                    return
+                data = rings.next_frame()
                 frame.type = pj.PJMEDIA_FRAME_TYPE_AUDIO
                 frame.buf = pj.ByteVector(data)
                 frame.size = len(data)
@@ -123,8 +143,9 @@ def _light_port_class() -> type:
 
         def onFrameReceived(self, frame: Any) -> None:
             try:
-                is_audio = frame.type == pj.PJMEDIA_FRAME_TYPE_AUDIO
-                self._owner.take(bytes(frame.buf) if is_audio else b"")
+                if (rings := self.rings) is not None:
+                    is_audio = frame.type == pj.PJMEDIA_FRAME_TYPE_AUDIO
+                    rings.take(bytes(frame.buf) if is_audio else b"")
             except Exception:  # noqa: BLE001  (nothing on this thread may raise; the frame is lost)
                 return
 
