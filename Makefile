@@ -1,10 +1,12 @@
 # Everything starts here: `make` alone says what there is. Each target does its own set-up (deploy/setup.sh).
 # ARGS="…" hands arguments on; PYTHON, ENGINE and APT are explained by `deploy/setup.sh --help`.
+# Most tests wait for sound that takes its time: JOBS of them run at once, the tests of a file one after another.
 
 SHELL := /bin/bash
 BIN := $(or $(VENV),.venv)/bin
 SETUP := deploy/setup.sh
 ARGS ?=
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test lint format bench constraints image image-test clean
@@ -27,7 +29,7 @@ test: ## every check and every test (ARGS="tests/test_auth.py -k nonce")
 	@$(SETUP) test
 	@$(MAKE) --no-print-directory linters
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest $(ARGS) </dev/null
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS) </dev/null
 
 lint: ## the checks alone: ruff, mypy, import contract
 	@$(SETUP) dev

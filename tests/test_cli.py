@@ -46,6 +46,7 @@ from sip_agent.config import (
 )
 from sip_agent.errors import SettingsError, SipAgentError, UserAgentError
 from sip_agent.ua.engine import EngineInfo, EngineName
+from tests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("own_environment")
 
@@ -168,8 +169,9 @@ class TestDoctor:
 
     def test_all_is_looked_at(self) -> None:
         """Every part has its check, and the exit status says whether one failed."""
+        port = free_port(socket.SOCK_DGRAM)
         Path("sip-agent.toml").write_text(
-            f"[sip]\nudp_port = {free_port()}\ntcp_port = 0\n[admission]\nmax_calls = 2\n[api]\nbind = ''"
+            f"[sip]\nudp_port = {port}\ntcp_port = 0\n[admission]\nmax_calls = 2\n[api]\nbind = ''"
         )
 
         done = start("doctor", "--json")
@@ -217,7 +219,7 @@ class TestDoctor:
             if kind is socket.SOCK_STREAM:
                 other.listen()
             port = other.getsockname()[1]
-            ports = {"udp_port": 0, "tcp_port": 0, "tls_port": free_port(), f"{key}_port": port}
+            ports = {"udp_port": 0, "tcp_port": 0, "tls_port": free_port(socket.SOCK_STREAM), f"{key}_port": port}
             settings = Settings(
                 sip=SipSettings(**ports),
                 media=MediaSettings(rtp_ports=(2, 3)),
@@ -240,7 +242,7 @@ class TestDoctor:
 
     def test_free_ports_are_right(self) -> None:
         """Free ports are listed."""
-        port = free_port()
+        port = free_port(socket.SOCK_STREAM)
         settings = Settings(
             sip=SipSettings(udp_port=port, tcp_port=port),
             media=MediaSettings(rtp_ports=(2, 3)),
@@ -356,13 +358,6 @@ class TestDoctor:
         now = datetime(2026, 1, 1, tzinfo=UTC)
 
         assert judge_expiry(Path("c.pem"), now + timedelta(days=days), now).status is status
-
-
-def free_port() -> int:
-    """Return a port that nobody has, on UDP and TCP."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 SETTINGS_FILES = {

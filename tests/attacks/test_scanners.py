@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.calls.agent_process import AgentProcess, free_port
+from tests.calls.agent_process import AgentProcess
 from tests.calls.conftest import StartAgent
 from tests.calls.sipp import Sipp
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.sipvicious, pytest.mark.sipp]
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from tests.calls.agent_process import REPOSITORY, AgentProcess, eventually, free_port, free_rtp_range
+from tests.calls.agent_process import REPOSITORY, AgentProcess, eventually
+from tests.ports import free_port, free_rtp_range
 
 HOST = "127.0.0.1"
 SCENARIOS = Path(__file__).parent / "scenarios"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import resource
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from sip_agent.errors import SettingsError
 from sip_agent.store import CallQuery, reading
+from tests.ports import free_port, free_rtp_range, give_back
 
 T = TypeVar("T")
 
@@ -32,9 +32,6 @@ BAD_LOG_WORDS = ("callback_failed", "job_failed", "Traceback", "pump.tick_failed
 HANDLER_FAILED = '"event":"handler.failed"'
 """The one entry that may carry a traceback: that of a handler that is not ours."""
 
-_DOMAINS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
-_handed_out: set[int] = set()
-
 
 def eventually(look: Callable[[], T | None], what: str, timeout_s: float = EVENTUALLY_S) -> T:
     """Return what `look` finds, looking again until it finds something; fails after `timeout_s`."""
@@ -46,47 +43,6 @@ def eventually(look: Callable[[], T | None], what: str, timeout_s: float = EVENT
         if time.monotonic() > deadline:
             raise AssertionError(f"within {timeout_s:g} s there was no {what}")
         time.sleep(0.02)
-
-
-def free_port(kind: socket.SocketKind, host: str = "127.0.0.1") -> int:
-    """Return a port that is free now, and that was not handed out before."""
-    while True:
-        with socket.socket(_DOMAINS[host], kind) as probe:
-            probe.bind((host, 0))
-            port: int = probe.getsockname()[1]
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
-
-
-RTP_PORTS = range(10_000, 32_000)
-_next_rtp_port = random.randrange(RTP_PORTS.start, RTP_PORTS.stop, 2)  # noqa: S311  (ports are no secret)
-
-
-def free_rtp_range(count: int) -> tuple[int, int]:
-    """Return the first and last of `count` free UDP ports in a row, below the system's ephemeral range."""
-    for _ in range(1000):
-        first = random.randrange(10_000, 32_000 - count, 2)  # noqa: S311  (ports are no secret)
-        ports = range(first, first + count)
-        if _handed_out.isdisjoint(ports) and all(_is_free(port) for port in ports):
-            _handed_out.update(ports)
-            return first, first + count - 1
-    raise AssertionError(f"no {count} UDP ports in a row are free")
-
-
-def give_back(ports: tuple[int, ...]) -> None:
-    """Let a range of ports be handed out again."""
-    first, last = ports
-    _handed_out.difference_update(range(first, last + 1))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def to_toml(value: Any) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from tests.calls.agent_process import AgentProcess, eventually, free_port, free_rtp_range, give_back
+from tests.calls.agent_process import AgentProcess, eventually
+from tests.ports import free_port, free_rtp_range, give_back
 
 TONE_HZ = 700
 

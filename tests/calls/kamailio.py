@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
-from tests.calls.agent_process import eventually, free_port
+from tests.calls.agent_process import eventually
+from tests.ports import free_port
 
 # The registrar's only users; Debian's Kamailio computes HA1 from a clear password.
 PASSWORD = "trunk-password"

@@ -19,8 +19,9 @@ from html import unescape
 from pathlib import Path
 from typing import Self
 
-from tests.calls.agent_process import AgentProcess, free_port, free_rtp_range, give_back
+from tests.calls.agent_process import AgentProcess
 from tests.calls.messages import Message, ladder
+from tests.ports import free_port, free_rtp_range, give_back
 
 HERE = Path(__file__).parent
 RUN_S = 40

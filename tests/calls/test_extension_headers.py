@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.calls.agent_process import AgentProcess
+from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.conftest import ROUTES, StartAgent
 from tests.calls.peer import Peer
 from tests.calls.sipp import Sipp
@@ -116,7 +116,7 @@ def test_secrets_reach_the_handler_and_nobody_else(start_agent: StartAgent) -> N
     assert kept["X-Api-Key"] == kept["X-Auth-Token"]
     assert kept["X-Api-Key"][0].startswith("fingerprint:")
     assert (kept["X-Public"], record["run_id"]) == (["shown"], "5")
-    (entry,) = agent.entries("call.ended", call_uuid=record["call_uuid"])
+    (entry,) = eventually(lambda: agent.entries("call.ended", call_uuid=record["call_uuid"]), "entry of the call's end")
     assert entry["headers"] == kept
     agent.stop()
     for path in agent.folder.rglob("*"):
@@ -148,10 +148,10 @@ def test_the_log_is_bound_to_the_call(agent: AgentProcess, sipp: Sipp) -> None:
     """Every log entry of a call has its call_uuid and run id; one `call.ended` entry carries the whole record."""
     run = sipp("talk", agent, headers="X-Run-Id: bound-1")
     record = agent.record(run.call_id)
+    (ended,) = eventually(lambda: agent.entries("call.ended", call_uuid=record["call_uuid"]), "entry of the call's end")
     entries = agent.entries(call_uuid=record["call_uuid"])
     assert {"call.received", "call.confirmed", "call.media_changed", "call.ended"} <= {
         item["event"] for item in entries
     }
     assert {"bound-1"} == {entry["run_id"] for entry in entries}
-    (ended,) = agent.entries("call.ended", call_uuid=record["call_uuid"])
     assert record == {key: ended[key] for key in record}

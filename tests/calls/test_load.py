@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from tests.calls.agent_process import free_rtp_range
 from tests.calls.conftest import ROUTES, StartAgent
 from tests.calls.sipp import Sipp
+from tests.ports import free_rtp_range
 
 pytestmark = pytest.mark.sipp
 

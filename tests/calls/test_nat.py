@@ -1,10 +1,11 @@
 """Callers behind NAT, and an agent behind NAT: addresses in the messages are not where the packets come from."""
 
-from tests.calls.agent_process import AgentProcess, eventually, free_rtp_range
+from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.conftest import StartAgent
 from tests.calls.peer import Peer
 from tests.calls.rtp import RtpPeer
 from tests.calls.sdp_text import audio_address
+from tests.ports import free_rtp_range
 
 PUBLIC = "203.0.113.7"
 

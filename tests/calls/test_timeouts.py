@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.calls.agent_process import AgentProcess, eventually, free_port
+from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.conftest import StartAgent
 from tests.calls.peer import Peer
 from tests.calls.rtp import RtpPeer
 from tests.calls.sdp_text import audio_address
+from tests.ports import free_port
 
 GIVEN_UP_S = 45.0
 """64*T1 is 32 s (RFC 3261 §13.3.1.4); the record follows, at the next housekeeping at the latest."""

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from sip_agent.store import CallQuery, reading
-from tests.calls.agent_process import ENGINE, REPOSITORY, eventually, free_port, free_rtp_range, give_back, to_toml
+from tests.calls.agent_process import ENGINE, REPOSITORY, eventually, to_toml
 from tests.calls.kamailio import PASSWORD
 from tests.calls.trunks import CALLER_ID, NUMBER, Asterisk
 from tests.platforms.cekura.stand_in import END_CALLS, KEY, START_VOICE, CekuraStandIn
+from tests.ports import free_port, free_rtp_range, give_back
 
 pytestmark = pytest.mark.asterisk
 

@@ -15,9 +15,10 @@ import pytest
 import soundfile
 from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
 
-from tests.calls.agent_process import AgentProcess, eventually, free_port
+from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.conftest import ROUTES, StartAgent
 from tests.calls.rtp import strongest_hz, tone
+from tests.ports import free_port
 
 RATE_HZ = 16_000
 FRAME_S = 0.02

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.calls.agent_process import REPOSITORY, AgentProcess, eventually, free_port
+from tests.calls.agent_process import REPOSITORY, AgentProcess, eventually
 from tests.calls.peer import Peer
 from tests.calls.rtp import RtpPeer, strongest_hz, tone
 from tests.calls.sdp_text import audio_address
+from tests.ports import free_port
 
 ACCOUNT_SID = "AC" + "7" * 32
 AUTH_TOKEN = "token-of-the-test"

@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
-from tests.calls.agent_process import eventually, free_port, free_rtp_range, give_back
+from tests.calls.agent_process import eventually
 from tests.calls.kamailio import PASSWORD, Kamailio
+from tests.ports import free_port, free_rtp_range, give_back
 
 CALLER_ID = "+14155550100"
 NUMBER = "+14155550123"

@@ -19,7 +19,6 @@ from sip_agent.cli.cekura.run import own_endpoint
 from sip_agent.config import Settings
 from sip_agent.record import CallRecord
 from sip_agent.store import CallStore
-from tests.calls.agent_process import free_port, free_rtp_range
 from tests.platforms.cekura.calls import record, refused
 from tests.platforms.cekura.stand_in import (
     BULK,
@@ -33,6 +32,7 @@ from tests.platforms.cekura.stand_in import (
     answer,
     hang_up,
 )
+from tests.ports import free_port, free_rtp_range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,9 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from sip_agent.platforms.cekura.simulator.world import EXAMPLE
-from tests.calls.agent_process import AgentProcess, eventually, free_port
+from tests.calls.agent_process import AgentProcess, eventually
 from tests.platforms.cekura.simulator.processes import API_KEY, PASSWORD, stand_in
+from tests.ports import free_port
 
 SECRET = "a-shared-secret"
 

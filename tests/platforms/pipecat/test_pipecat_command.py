@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.calls.agent_process import REPOSITORY, free_port
+from tests.calls.agent_process import REPOSITORY
 from tests.platforms.cekura.stand_in import KEY, START_PIPECAT, CekuraStandIn
 from tests.platforms.commands import Finished, sip_agent, write_settings
 from tests.platforms.pipecat.daily_double import GUEST_VARIABLE
 from tests.platforms.pipecat.stand_in import DAILY_KEY, PRIVATE_KEY, PUBLIC_KEY, PipecatStandIn
+from tests.ports import free_port
 
 SITE = """
 import sys
