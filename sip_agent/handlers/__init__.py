@@ -4,9 +4,7 @@ A handler is named by an entry point of the group `sip_agent.handlers`, or by `m
 with the options of its route as keyword arguments.
 """
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,6 +15,7 @@ from typing import Any, cast
 
 from sip_agent.call import ConversationHandler
 from sip_agent.errors import SettingsError
+from sip_agent.imports import import_object, look_in
 
 GROUP = "sip_agent.handlers"
 
@@ -56,8 +55,7 @@ def find_handler(name: str) -> type[ConversationHandler]:
 def _load(name: str) -> Any:
     if ":" not in name:
         return next(iter(entry_points(group=GROUP, name=name))).load()
-    module_name, _, class_name = name.partition(":")
-    return getattr(importlib.import_module(module_name), class_name)
+    return import_object(name)
 
 
 def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Callable[[], ConversationHandler]:
@@ -66,8 +64,7 @@ def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Ca
     `base_dir` is where relative paths in options (`file`, `…_file`) start, and where `module:Class` is looked for
     before anywhere else. Raises SettingsError for an unknown handler, and for options that it does not take.
     """
-    if str(base_dir) not in sys.path:
-        sys.path.append(str(base_dir))  # for `module:Class` here, and `module:function` in options
+    look_in(base_dir)  # for `module:Class` here, and `module:function` in options
     handler = find_handler(name)
     build = partial(handler, **{key: _resolve(key, value, base_dir) for key, value in options.items()})
     try:

@@ -1,15 +1,15 @@
 """Tools that a script uses: an HTTP address, or a Python function."""
 
 import asyncio
-import importlib
 import inspect
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from sip_agent.imports import import_object, look_in
 
 ANSWER_BYTES_MAX = 64 * 1024
 """A tool's answer goes into the record and into what is said: it is small."""
@@ -21,11 +21,9 @@ class ToolFailed(Exception):  # noqa: N818  (a fact that a script may have steps
 
 def find_function(target: str, folder: Path) -> Callable[..., Any]:
     """Return the function `module:function`, looked for beside the script too; raises ToolFailed."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    module, _, name = target.partition(":")
+    look_in(folder)
     try:
-        function = getattr(importlib.import_module(module), name)
+        function = import_object(target)
     except Exception as error:  # somebody's module may fail in any way when it is imported
         raise ToolFailed(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(function):

@@ -4,10 +4,8 @@ Each is named by an entry point of the group `sip_agent.synthesizers` or `sip_ag
 `module:Class`. The built-in ones are found in the same way as a stranger's.
 """
 
-import importlib
 import inspect
 import json
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Protocol, cast
 
 from media.frames import Samples
 from sip_agent.errors import SettingsError
+from sip_agent.imports import import_object, look_in
 
 SYNTHESIZERS = "sip_agent.synthesizers"
 RECOGNIZERS = "sip_agent.recognizers"
@@ -80,10 +79,8 @@ def _find(group: str, kind: str, name: str, base_dir: Path) -> Any:
     try:
         if ":" not in name:
             return points[name].load()
-        if str(base_dir) not in sys.path:
-            sys.path.append(str(base_dir))
-        module_name, _, class_name = name.partition(":")
-        return getattr(importlib.import_module(module_name), class_name)
+        look_in(base_dir)
+        return import_object(name)
     except Exception as error:  # a stranger's module may fail in any way when it is imported
         raise _wrong(kind, name, f"it cannot be imported: {type(error).__name__}: {error}") from error
 

@@ -1,7 +1,6 @@
 """Tools: Python functions and HTTP addresses that a model may call while it talks."""
 
 import asyncio
-import importlib
 import inspect
 import json
 import re
@@ -15,6 +14,7 @@ import aiohttp
 
 from sip_agent.call import Call
 from sip_agent.handlers.realtime.protocol import Event
+from sip_agent.imports import import_object
 
 OUTPUT_CHARACTERS_MAX = 64 * 1024
 """More than this is no answer to put before a model."""
@@ -129,11 +129,11 @@ def _function_tool(table: Mapping[str, Any]) -> Tool:
 
 
 def _import(name: str) -> Callable[..., Any]:
-    module_name, colon, function_name = name.partition(":")
+    module_name, colon, _ = name.partition(":")
     if not colon or not module_name:
         raise ValueError(f"a function is named module:function, not {name!r}")
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        function = import_object(name)
     except Exception as error:  # a stranger's module may fail in any way when it is imported
         raise ValueError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     if not inspect.isfunction(function):
