@@ -1,7 +1,6 @@
 """Tools that a script uses: an HTTP address, or a Python function."""
 
 import asyncio
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import Any
 import aiohttp
 
 from sip_agent.imports import import_object, look_in
-
-ANSWER_BYTES_MAX = 64 * 1024
-"""A tool's answer goes into the record and into what is said: it is small."""
+from sip_agent.tools import ANSWER_LENGTH_MAX, AnswerTooLongError, call_function, post_json
 
 
 class ToolFailed(Exception):  # noqa: N818  (a fact that a script may have steps for)
@@ -48,20 +45,13 @@ async def use_tool(target: str, arguments: Mapping[str, Any], *, timeout_s: floa
 
 async def _post(address: str, arguments: Mapping[str, Any]) -> Any:
     try:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(address, json=arguments, allow_redirects=False) as response,
-        ):
-            body = bytearray()
-            async for piece in response.content.iter_any():
-                body += piece
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise ToolFailed(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+        status, text = await post_json(address, arguments)
+    except AnswerTooLongError as error:
+        raise ToolFailed(f"the answer is longer than {ANSWER_LENGTH_MAX} bytes") from error
     except aiohttp.ClientError as error:
         raise ToolFailed(f"{type(error).__name__}: {error}") from error
-    text = body.decode(errors="replace")
-    if not 200 <= response.status < 300:
-        raise ToolFailed(f"HTTP {response.status} {text[:200]}".rstrip())
+    if not 200 <= status < 300:
+        raise ToolFailed(f"HTTP {status} {text[:200]}".rstrip())
     try:
         return json.loads(text) if text.strip() else None
     except ValueError:
@@ -70,15 +60,11 @@ async def _post(address: str, arguments: Mapping[str, Any]) -> Any:
 
 async def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     try:
-        if inspect.iscoroutinefunction(function):
-            answer = await function(**arguments)
-        else:
-            answer = await asyncio.to_thread(function, **arguments)
-        written = json.dumps(answer)
+        written = json.dumps(await call_function(function, **arguments))
     except TimeoutError:
         raise
     except Exception as error:  # it may fail in any way: that is the script's to handle
         raise ToolFailed(f"{type(error).__name__}: {error}") from error
-    if len(written) > ANSWER_BYTES_MAX:
-        raise ToolFailed(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+    if len(written) > ANSWER_LENGTH_MAX:
+        raise ToolFailed(f"the answer is longer than {ANSWER_LENGTH_MAX} bytes")
     return json.loads(written)

@@ -15,9 +15,7 @@ import aiohttp
 from sip_agent.call import Call
 from sip_agent.handlers.realtime.protocol import Event
 from sip_agent.imports import import_object
-
-OUTPUT_CHARACTERS_MAX = 64 * 1024
-"""More than this is no answer to put before a model."""
+from sip_agent.tools import ANSWER_LENGTH_MAX, AnswerTooLongError, call_function, post_json
 
 HANG_UP = "hang_up"
 """The one tool that is built in: the model ends the call, once all that it said has been heard."""
@@ -148,9 +146,7 @@ async def _run_function(function: Callable[..., Any], call: Call, arguments: Arg
         signature.bind(**arguments, **given)
     except TypeError as error:
         raise ToolError(f"wrong arguments: {error}") from error
-    if inspect.iscoroutinefunction(function):
-        return await function(**arguments, **given)
-    return await asyncio.to_thread(function, **arguments, **given)
+    return await call_function(function, **arguments, **given)
 
 
 def _schema(parameters: Sequence[inspect.Parameter], hints: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,31 +194,20 @@ def _http_tool(table: Mapping[str, Any]) -> Tool:
 
 
 async def _run_http(url: str, call: Call, arguments: Arguments) -> Any:
-    """POST the arguments as JSON, without following redirects; the headers say for which call."""
+    """POST the arguments; the headers say for which call."""
     headers = {"X-Call-Uuid": call.call_uuid, **({"X-Run-Id": call.ids.run_id} if call.ids.run_id else {})}
     try:
-        async with (
-            aiohttp.ClientSession() as client,
-            client.post(url, json=arguments, headers=headers, allow_redirects=False) as response,
-        ):
-            body = await _read_text(response)
+        status, text = await post_json(url, arguments, headers=headers)
+    except AnswerTooLongError as error:
+        raise ToolError(f"the tool's answer is longer than {ANSWER_LENGTH_MAX} bytes") from error
     except aiohttp.ClientError as error:
         raise ToolError(f"the tool's server cannot be reached: {type(error).__name__}") from error
-    if response.status >= 300:
-        raise ToolError(f"the tool's server answered {response.status}: {body[:200]}")
+    if status >= 300:
+        raise ToolError(f"the tool's server answered {status}: {text[:200]}")
     try:
-        return json.loads(body)
+        return json.loads(text)
     except ValueError:
-        return body
-
-
-async def _read_text(response: aiohttp.ClientResponse) -> str:
-    content = bytearray()
-    async for block in response.content.iter_any():
-        content += block
-        if len(content) > OUTPUT_CHARACTERS_MAX:
-            raise ToolError(f"the tool's answer is longer than {OUTPUT_CHARACTERS_MAX} bytes")
-    return content.decode(errors="replace")
+        return text
 
 
 def _parse_arguments(text: str) -> Arguments:
@@ -238,6 +223,6 @@ def _parse_arguments(text: str) -> Arguments:
 def _plain(result: Any) -> Any:
     """Return a result as data that a record and a message can hold."""
     text = json.dumps(result, default=str, ensure_ascii=False)
-    if len(text) > OUTPUT_CHARACTERS_MAX:
-        raise ToolError(f"the tool's answer is longer than {OUTPUT_CHARACTERS_MAX} characters")
+    if len(text) > ANSWER_LENGTH_MAX:
+        raise ToolError(f"the tool's answer is longer than {ANSWER_LENGTH_MAX} characters")
     return json.loads(text)
