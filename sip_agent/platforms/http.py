@@ -241,6 +241,20 @@ class HttpClient:
         return self._without_secrets(" ".join(str(error).split())) or type(error).__name__
 
 
+class ServiceClient:
+    """Asks one service through `http`; `async with` opens and closes its connections."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self.http = http
+
+    async def __aenter__(self) -> Self:
+        await self.http.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.http.__aexit__(*error)
+
+
 def said_in(document: Any) -> str:
     """Return what an answer says is wrong, in one line: `{"detail": …}`, `{"field": ["…"]}`, or its text."""
     if isinstance(document, Mapping):

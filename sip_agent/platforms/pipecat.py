@@ -16,7 +16,7 @@ from sip_agent.config import PipecatSettings
 from sip_agent.errors import SettingsError
 from sip_agent.platforms.cekura.model import Run
 from sip_agent.platforms.errors import PlatformError, Refused, Unavailable
-from sip_agent.platforms.http import Clock, HttpClient, Service
+from sip_agent.platforms.http import Clock, HttpClient, Service, ServiceClient
 
 ROOM_LIFETIME_S = 2 * 3600
 """A room that nobody deletes is gone after that, and whoever is in it is sent out."""
@@ -53,7 +53,7 @@ class Places(Protocol):
         """Give a place back."""
 
 
-class PipecatSessions:
+class PipecatSessions(ServiceClient):
     """Sessions of a bot, started at Pipecat Cloud or at a runner; the bot is in the room then."""
 
     def __init__(self, settings: PipecatSettings, *, clock: Clock | None = None) -> None:
@@ -78,19 +78,13 @@ class PipecatSessions:
             credentials_setting="pipecat.public_key_file (or private_key_file, to stop sessions)",
         )
         headers = {"Authorization": f"Bearer {public_key}"} if public_key else {}
-        self._http = HttpClient(service, headers=headers, secrets=(public_key, self._private_key), clock=clock)
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._http.__aexit__(*error)
+        secrets = (public_key, self._private_key)
+        super().__init__(HttpClient(service, headers=headers, secrets=secrets, clock=clock))
 
     async def open(self) -> Place:
         """Start a session, once."""
         try:
-            answer = await self._http.post(self._url, json={"createDailyRoom": True, "body": {}})
+            answer = await self.http.post(self._url, json={"createDailyRoom": True, "body": {}})
         except Unavailable as error:
             if not error.sent:
                 raise
@@ -110,10 +104,10 @@ class PipecatSessions:
         if not (self._cloud and self._private_key and place.key):
             return
         url = f"{self._cloud['base']}/agents/{self._cloud['agent']}/sessions/{quote(place.key, safe='')}"
-        await _delete(self._http, url, headers={"Authorization": f"Bearer {self._private_key}"})
+        await _delete(self.http, url, headers={"Authorization": f"Bearer {self._private_key}"})
 
 
-class DailyRooms:
+class DailyRooms(ServiceClient):
     """Rooms made at Daily, each with a token for Cekura and one for the agent."""
 
     def __init__(self, settings: PipecatSettings, *, clock: Clock | None = None) -> None:
@@ -129,20 +123,14 @@ class DailyRooms:
             base_url_setting="pipecat.daily_api_url",
             credentials_setting="pipecat.daily_api_key_file",
         )
-        self._http = HttpClient(service, headers={"Authorization": f"Bearer {key}"}, secrets=(key,), clock=clock)
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._http.__aexit__(*error)
+        headers = {"Authorization": f"Bearer {key}"}
+        super().__init__(HttpClient(service, headers=headers, secrets=(key,), clock=clock))
 
     async def open(self) -> Place:
         """Make a private room and its tokens."""
         expires_at_s = int(time.time()) + ROOM_LIFETIME_S
         properties = {"exp": expires_at_s, "eject_at_room_exp": True}
-        room = await self._http.post("/rooms", json={"privacy": "private", "properties": properties})
+        room = await self.http.post("/rooms", json={"privacy": "private", "properties": properties})
         name, url = _text(room, "name"), _text(room, "url")
         if not name or not url:
             raise PlatformError("Daily's answer names no room", "is pipecat.daily_api_url right?")
@@ -156,11 +144,11 @@ class DailyRooms:
 
     async def close(self, place: Place) -> None:
         """Delete a room."""
-        await _delete(self._http, f"/rooms/{quote(place.key, safe='')}")
+        await _delete(self.http, f"/rooms/{quote(place.key, safe='')}")
 
     async def _token(self, room_name: str, expires_at_s: int, *, owner: bool) -> str:
         properties = {"room_name": room_name, "exp": expires_at_s, "is_owner": owner}
-        token = _text(await self._http.post("/meeting-tokens", json={"properties": properties}), "token")
+        token = _text(await self.http.post("/meeting-tokens", json={"properties": properties}), "token")
         if not token:
             raise PlatformError("Daily's answer has no meeting token")
         return token

@@ -19,7 +19,7 @@ from sip_agent.errors import MessageError, SettingsError
 from sip_agent.invite import SipUri
 from sip_agent.platforms.cekura.join import Record, is_complete
 from sip_agent.platforms.errors import PlatformError, Refused, StartUncertain, Unavailable
-from sip_agent.platforms.http import PATIENCE_S, Clock, HttpClient, Service, said_in
+from sip_agent.platforms.http import PATIENCE_S, Clock, HttpClient, Service, ServiceClient, said_in
 from sip_agent.platforms.records import RecordSource
 from sip_agent.status import Direction
 
@@ -158,7 +158,7 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tuple(tag for tag in value if isinstance(tag, str)) if isinstance(value, list) else ()
 
 
-class SipfrontClient:
+class SipfrontClient(ServiceClient):
     """Asks Sipfront; `async with`. Every method raises PlatformError. Only reading is repeated after a failure."""
 
     def __init__(
@@ -187,17 +187,9 @@ class SipfrontClient:
         )
         credentials = base64.b64encode(f"{public_key}:{secret_key}".encode()).decode()
         headers = {"Authorization": f"Basic {credentials}", "Accept": "application/json"}
-        self.http = HttpClient(
-            service, headers=headers, secrets=(secret_key, credentials), clock=clock, on_retry=on_retry
-        )
+        secrets = (secret_key, credentials)
+        super().__init__(HttpClient(service, headers=headers, secrets=secrets, clock=clock, on_retry=on_retry))
         self._body = body
-
-    async def __aenter__(self) -> Self:
-        await self.http.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.http.__aexit__(*error)
 
     async def start(self, request: TestRequest) -> StartedTest:
         """Start a test. The request is sent once, whatever becomes of its answer.

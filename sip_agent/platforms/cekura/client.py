@@ -3,14 +3,14 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 
 from sip_agent.errors import SettingsError
 from sip_agent.platforms.cekura.model import Agent, AnswerError, Result, Run, Scenario, StartedRun, runs_in
 from sip_agent.platforms.errors import BROKEN, PlatformError, Refused, StartUncertain, Unavailable
-from sip_agent.platforms.http import PATIENCE_S, Clock, HttpClient, Service
+from sip_agent.platforms.http import PATIENCE_S, Clock, HttpClient, Service, ServiceClient
 
 T = TypeVar("T")
 RunKind = Literal["sip", "agora", "pipecat", "voice"]
@@ -31,7 +31,7 @@ TRANSCRIPT_PATH = "/test_framework/custom-provider-transcript-webhook"
 SERVICE_NAME = "Cekura"
 
 
-class CekuraClient:
+class CekuraClient(ServiceClient):
     """Asks Cekura; `async with CekuraClient(base_url, api_key) as client`.
 
     Every method raises PlatformError: Refused where Cekura said no, Unavailable where it gave no usable answer.
@@ -57,16 +57,8 @@ class CekuraClient:
             base_url_setting="cekura.base_url",
             credentials_setting="cekura.api_key_file, or SIP_AGENT_CEKURA__API_KEY",
         )
-        self.http = HttpClient(
-            service, headers={"X-CEKURA-API-KEY": api_key}, secrets=(api_key,), clock=clock, on_retry=on_retry
-        )
-
-    async def __aenter__(self) -> Self:
-        await self.http.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.http.__aexit__(*error)
+        headers = {"X-CEKURA-API-KEY": api_key}
+        super().__init__(HttpClient(service, headers=headers, secrets=(api_key,), clock=clock, on_retry=on_retry))
 
     async def start_sip_run(self, body: Mapping[str, Any]) -> StartedRun:
         """Let Cekura call the agent by SIP; see `start_run`."""
