@@ -22,14 +22,19 @@ def _logs_can_be_captured() -> None:
 
 
 @pytest.fixture
-def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No settings but the test's own, an empty working folder, and logging left as it was found."""
-    for name in [name for name in os.environ if name.startswith("SIP_AGENT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def _restored_logging() -> Iterator[None]:
+    """Leave logging as it was found."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
     root.handlers, root.level = handlers, level
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def own_environment(_restored_logging: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings but the test's own, an empty working folder, and logging left as it was found."""
+    for name in [name for name in os.environ if name.startswith("SIP_AGENT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)

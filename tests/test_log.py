@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,7 @@ from sip_agent.config import LogFormat, LogLevel
 from sip_agent.log import configure_logging, mask_secrets, mask_text
 from sip_agent.record import CallRecord
 
-
-@pytest.fixture(autouse=True)
-def _restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers, root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("_restored_logging")
 
 
 def entries(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
