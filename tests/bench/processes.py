@@ -17,6 +17,7 @@ import soundfile
 
 from tests.calls.agent_process import REPOSITORY, AgentProcess, eventually
 from tests.ports import free_port, free_rtp_range
+from tests.processes import end
 
 HOST = "127.0.0.1"
 SCENARIOS = Path(__file__).parent / "scenarios"
@@ -97,7 +98,7 @@ def running_echo_bot(folder: Path) -> Iterator[str]:
         line = eventually(lambda: log_file.read_text(encoding="utf-8"), f"port in {log_file}")
         yield f"ws://127.0.0.1:{int(line.removeprefix('port '))}/"
     finally:
-        end(process, signal.SIGTERM)
+        end(process)
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def running_floor(folder: Path, *, calls: int, sample_rate_hz: int = 8000) -> It
         eventually(lambda: b"ready" in log_file.read_bytes(), f"floor.ready in {log_file}")
         yield Target(pid=process.pid, port=port, log_file=log_file)
     finally:
-        end(process, signal.SIGTERM)
+        end(process)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -187,17 +188,6 @@ def setting_up(folder: Path, target: Target, *, calls: int, per_second: int) -> 
         yield callers
     finally:
         end(callers.process, signal.SIGKILL)
-
-
-def end(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """End a process that is still running."""
-    if process.poll() is None:
-        process.send_signal(number)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _speech_like(folder: Path) -> bytes:

@@ -8,12 +8,13 @@ from typing import Any, Self
 
 from tests.calls.agent_process import eventually
 from tests.ports import free_port
+from tests.processes import end
 
 # The registrar's only users; Debian's Kamailio computes HA1 from a clear password.
 PASSWORD = "trunk-password"
 USERS = ("1001", "1002")
 
-_CONFIG = """\
+_CORE = """\
 #!KAMAILIO
 debug=1
 log_stderror=yes
@@ -22,8 +23,6 @@ children=1
 disable_tcp=yes
 auto_aliases=no
 listen=udp:127.0.0.1:{port}
-listen=udp:127.0.0.1:{outside_port}
-mhomed=0
 mpath="{modules}"
 loadmodule "pv.so"
 loadmodule "tm.so"
@@ -32,15 +31,20 @@ loadmodule "rr.so"
 loadmodule "maxfwd.so"
 loadmodule "textops.so"
 loadmodule "siputils.so"
-loadmodule "usrloc.so"
-loadmodule "registrar.so"
 loadmodule "auth.so"
 loadmodule "xlog.so"
+modparam("auth", "nonce_expire", 30)
+"""
+
+_REGISTRAR = """\
+listen=udp:127.0.0.1:{outside_port}
+mhomed=0
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
 modparam("usrloc", "db_mode", 0)
 modparam("registrar", "min_expires", 1)
 modparam("registrar", "max_expires", {max_expires})
 modparam("registrar", "default_expires", {max_expires})
-modparam("auth", "nonce_expire", 30)
 
 request_route {{
     if (is_method("REGISTER")) {{
@@ -81,15 +85,15 @@ request_route {{
 class Kamailio:
     """A registrar that can be stopped and started again on the same port; leaving the context ends it.
 
-    By a `config` of its own, filled with `values`, it is something else.
+    By a `config` of its own, which comes after the core's and is filled with `values`, it is something else.
     """
 
-    def __init__(self, folder: Path, *, max_expires: int = 3600, config: str = _CONFIG, **values: Any) -> None:
+    def __init__(self, folder: Path, *, max_expires: int = 3600, config: str = _REGISTRAR, **values: Any) -> None:
         assert shutil.which("kamailio"), "Kamailio is not installed: apt-get install kamailio"
         self._folder = folder
         self.port = free_port(socket.SOCK_DGRAM)
         modules = next(path.parent for path in Path("/usr/lib").glob("**/kamailio/modules/usrloc.so"))
-        config = config.format(
+        config = (_CORE + config).format(
             port=self.port,
             outside_port=free_port(socket.SOCK_DGRAM),
             modules=modules,
@@ -112,12 +116,7 @@ class Kamailio:
     def stop(self) -> None:
         """End it: what was registered is forgotten."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process)
             self._process = None
 
     def __enter__(self) -> Self:

@@ -11,31 +11,12 @@ from typing import Any, Self
 from tests.calls.agent_process import eventually
 from tests.calls.kamailio import PASSWORD, Kamailio
 from tests.ports import free_port, free_rtp_range, give_back
+from tests.processes import end
 
 CALLER_ID = "+14155550100"
 NUMBER = "+14155550123"
 
 _PROXY = """\
-#!KAMAILIO
-debug=1
-log_stderror=yes
-fork=yes
-children=1
-disable_tcp=yes
-auto_aliases=no
-listen=udp:127.0.0.1:{port}
-mpath="{modules}"
-loadmodule "pv.so"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "maxfwd.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-loadmodule "auth.so"
-loadmodule "xlog.so"
-modparam("auth", "nonce_expire", 30)
-
 request_route {{
     if (is_method("OPTIONS")) {{
         sl_send_reply("200", "OK");
@@ -210,12 +191,7 @@ class Asterisk:
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         give_back(self._rtp_ports)
 
     @property
