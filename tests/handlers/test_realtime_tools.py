@@ -10,6 +10,7 @@ from aiohttp import web
 from sip_agent.handlers import handler_factory
 from tests.handlers.realtime_calls import KEY, loud_ms, talking, tone
 from tests.handlers.realtime_server import RealtimeServer
+from tests.serving import serving_application
 
 
 @pytest.fixture(autouse=True)
@@ -54,19 +55,21 @@ async def test_http() -> None:
 
     app = web.Application()
     app.router.add_post("/price", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/price"
-    parameters = {"type": "object", "properties": {"dish": {"type": "string"}}}
-    tools = [{"name": "price", "description": "Look up a price.", "url": url, "parameters": parameters}]
-    async with RealtimeServer() as server, talking(server, tools=tools) as (caller, model):
+    tool = {
+        "name": "price",
+        "description": "Look up a price.",
+        "parameters": {"type": "object", "properties": {"dish": {"type": "string"}}},
+    }
+    async with (
+        serving_application(app) as address,
+        RealtimeServer() as server,
+        talking(server, tools=[tool | {"url": f"{address}/price"}]) as (caller, model),
+    ):
         await model.begin_response()
         await model.call_tool("price", '{"dish": "soup"}')
         await model.end_response()
         await caller.until(lambda: bool(model.sent("response.create")))
         (output,) = model.sent("conversation.item.create")
-    await runner.cleanup()
 
     assert [({"dish": "soup"}, "run-7", caller.record.call_uuid)] == asked
     assert {"price": 12} == json.loads(output["item"]["output"])

@@ -14,6 +14,7 @@ from sip_agent.errors import SettingsError
 from sip_agent.platforms.errors import Refused, Unavailable
 from sip_agent.platforms.http import HttpClient, Service, retry_after_s, said_in
 from tests.platforms.clock import FakeClock
+from tests.serving import serving_application
 
 SECRET = "s3cret-key"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -37,17 +38,13 @@ class Server:
         app = web.Application()
         app[OVER] = asyncio.Event()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = "http://{}:{}".format(*runner.addresses[0])
         clock = FakeClock()
-        try:
-            async with client_of(self.url, clock, timeout_s=timeout_s) as client:
-                yield client, clock
-        finally:
-            app[OVER].set()
-            await runner.cleanup()
+        async with serving_application(app) as self.url:
+            try:
+                async with client_of(self.url, clock, timeout_s=timeout_s) as client:
+                    yield client, clock
+            finally:
+                app[OVER].set()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1

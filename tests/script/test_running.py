@@ -16,6 +16,7 @@ from sip_agent.handlers.script import ScriptHandler
 from sip_agent.script import attention
 from sip_agent.status import EndedBy, Outcome
 from sip_agent.testing import FakeCall, FakeSpeech, speech_like
+from tests.serving import serving_application
 
 RATE_HZ = 16_000
 QUICK = Endpointing(end_silence_ms=200)
@@ -484,15 +485,8 @@ async def serving(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
     """Serve one HTTP address; yields it."""
     application = web.Application()
     application.router.add_post("/book", answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"http://{host}:{port}/book"
-    finally:
-        await runner.cleanup()
+    async with serving_application(application) as address:
+        yield f"{address}/book"
 
 
 class TestTools:

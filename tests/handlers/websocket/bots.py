@@ -12,6 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from media.frames import Samples
 from media.g711 import decode_mulaw, encode_mulaw
+from tests.serving import serving_application
 
 
 class Bot:
@@ -90,13 +91,8 @@ async def serving(handle: Callable[[web.Request], Awaitable[web.StreamResponse]]
     """Serve every path with `handle` on a free port; yields the address, without a scheme."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with serving_application(application) as address:
+        yield address.removeprefix("http://")
 
 
 @asynccontextmanager

@@ -8,6 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.serving import serving_application
+
 KEY = "test-key-4711"
 START = "POST /test_framework/v1/scenarios/run_scenarios_sip/"
 START_VOICE = "POST /test_framework/v1/scenarios/run_scenarios/"
@@ -79,15 +81,8 @@ class CekuraStandIn:
         for route, handler in handlers.items():
             method, _, path = route.partition(" ")
             app.router.add_route(method, path, handler)
-        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        self.url = f"http://{host}:{port}"
-        try:
+        async with serving_application(app) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Any) -> web.StreamResponse:

@@ -7,6 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.serving import serving_application
+
 PUBLIC_KEY, PRIVATE_KEY, DAILY_KEY = "pk_public-1", "sk_private-1", "daily-key-1"
 
 
@@ -52,15 +54,8 @@ class PipecatStandIn:
         app.router.add_post("/daily/v1/rooms", self._make_room)
         app.router.add_post("/daily/v1/meeting-tokens", self._make_token)
         app.router.add_delete("/daily/v1/rooms/{room}", self._delete_room)
-        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        self.url = f"http://{host}:{port}"
-        try:
+        async with serving_application(app) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
     async def _start_in_cloud(self, request: web.Request) -> web.Response:
         if not _bears(request, PUBLIC_KEY):

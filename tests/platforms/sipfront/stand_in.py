@@ -7,6 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.serving import serving_application
+
 PUBLIC_KEY, SECRET_KEY = "public-4711", "secret-0815"
 SESSION = "bae59eae-c123-45ee-6789-6cb5e9a2b1c2"
 
@@ -35,15 +37,9 @@ class SipfrontStandIn:
         app = web.Application(middlewares=[self._authenticate])
         app.router.add_post("/api/v2/tests/run", self._run)
         app.router.add_get("/api/v2/runs/{session}/status", self._status)
-        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        self.url = f"http://{host}:{port}/api/v2"
-        try:
+        async with serving_application(app) as address:
+            self.url = f"{address}/api/v2"
             yield self
-        finally:
-            await runner.cleanup()
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Any) -> web.StreamResponse:

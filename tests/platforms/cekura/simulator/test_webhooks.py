@@ -11,6 +11,7 @@ from aiohttp import web
 
 from sip_agent.platforms.cekura.simulator import webhooks
 from tests.platforms.cekura.simulator.switchboard import Switchboard, answered_record, serving, until_over, write_setup
+from tests.serving import serving_application
 
 
 @dataclass
@@ -37,12 +38,9 @@ async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
     receiver.gate.set()
     application = web.Application()
     application.router.add_post("/hook", receiver.take)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    yield receiver
-    await runner.cleanup()
+    async with serving_application(application) as address:
+        receiver.url = f"{address}/hook"
+        yield receiver
 
 
 def project(receiver: Receiver) -> str:
