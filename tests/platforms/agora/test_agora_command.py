@@ -1,20 +1,10 @@
 """`sip-agent cekura run --via agora`, against a stand-in for Cekura."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.platforms.cekura.stand_in import KEY, START_AGORA, CekuraStandIn
 from tests.platforms.commands import Finished, sip_agent, write_settings
-
-
-@pytest.fixture
-async def cekura() -> AsyncIterator[CekuraStandIn]:
-    """Serve a stand-in for Cekura."""
-    async with CekuraStandIn().serving() as stand_in:
-        yield stand_in
 
 
 async def run(cekura: CekuraStandIn, folder: Path, *arguments: str) -> Finished:

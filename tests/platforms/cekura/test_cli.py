@@ -1,14 +1,12 @@
 """`sip-agent cekura run` and `wait`, as processes of their own, against the stand-in."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -32,21 +30,8 @@ from tests.platforms.cekura.stand_in import (
     answer,
     hang_up,
 )
+from tests.platforms.commands import Finished
 from tests.ports import free_port, free_rtp_range
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """What a command came to."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document on standard output."""
-        return json.loads(self.stdout)
 
 
 class Command:
@@ -74,18 +59,18 @@ class Command:
             stderr=stderr,
         )
 
-    async def end(self) -> Ended:
+    async def end(self) -> Finished:
         """Wait for it to end."""
         stdout, stderr = await self.process.communicate()
         assert self.process.returncode is not None
-        return Ended(status=self.process.returncode, stdout=stdout.decode(), stderr=(stderr or b"").decode())
+        return Finished(self.process.returncode, stdout.decode(), (stderr or b"").decode())
 
-    async def __call__(self, *arguments: str, stderr: int = asyncio.subprocess.PIPE) -> Ended:
+    async def __call__(self, *arguments: str, stderr: int = asyncio.subprocess.PIPE) -> Finished:
         """Run a command to its end."""
         await self.start(*arguments, stderr=stderr)
         return await self.end()
 
-    async def run(self, *arguments: str, stderr: int = asyncio.subprocess.PIPE) -> Ended:
+    async def run(self, *arguments: str, stderr: int = asyncio.subprocess.PIPE) -> Finished:
         """Run `cekura run` with scenario 11547, or others; it looks at the runs often."""
         chosen = () if "--scenarios" in arguments else ("--scenarios", "11547")
         return await self("run", *chosen, "--poll-interval", "0.1s", *arguments, stderr=stderr)

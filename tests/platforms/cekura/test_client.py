@@ -1,6 +1,5 @@
 """The client, against a server that refuses what Cekura is documented to refuse."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -25,19 +24,6 @@ from tests.platforms.cekura.stand_in import (
 from tests.platforms.clock import FakeClock
 
 BODY = {"agent_id": 5, "scenarios": [11547], "name": "mine"}
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """Keep the client's time."""
-    return FakeClock()
-
-
-@pytest.fixture
-async def client(cekura: CekuraStandIn, clock: FakeClock) -> AsyncIterator[CekuraClient]:
-    """Open a client of the stand-in."""
-    async with CekuraClient(cekura.url, KEY, clock=clock.clock) as opened:
-        yield opened
 
 
 async def test_start(client: CekuraClient, cekura: CekuraStandIn) -> None:

@@ -1,6 +1,5 @@
 """Choosing, starting and following runs, against the stand-in; time is the test's."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ from sip_agent.platforms.cekura.runs import (
 from sip_agent.platforms.errors import PlatformError, StartUncertain, Unavailable
 from sip_agent.record import CallRecord
 from tests.platforms.cekura.calls import NOW, record
-from tests.platforms.cekura.stand_in import BULK, KEY, RESULT, RESULTS, START, CekuraStandIn, answer, hang_up, text
+from tests.platforms.cekura.stand_in import BULK, RESULT, RESULTS, START, CekuraStandIn, answer, hang_up, text
 from tests.platforms.clock import FakeClock
 
 BODY = {"agent_id": 5, "scenarios": [11547, 11548], "name": "mine"}
@@ -42,19 +41,6 @@ class Records:
             if isinstance(item, Exception):
                 raise item
         return [item.to_dict() for item in self._found if isinstance(item, CallRecord)]
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """Keep the client's time."""
-    return FakeClock()
-
-
-@pytest.fixture
-async def client(cekura: CekuraStandIn, clock: FakeClock) -> AsyncIterator[CekuraClient]:
-    """Open a client of the stand-in."""
-    async with CekuraClient(cekura.url, KEY, clock=clock.clock) as opened:
-        yield opened
 
 
 def follower(client: CekuraClient, result: Result, records: Records | None = None, **options: Any) -> Follower:
