@@ -62,7 +62,7 @@ def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Ca
     """Return what builds a handler for each call, after building one to check the options.
 
     `base_dir` is where relative paths in options (`file`, `…_file`) start, and where `module:Class` is looked for
-    before anywhere else. Raises SettingsError for an unknown handler, and for options that it does not take.
+    when it is not installed. Raises SettingsError for an unknown handler, and for options that it does not take.
     """
     look_in(base_dir)  # for `module:Class` here, and `module:function` in options
     handler = find_handler(name)
