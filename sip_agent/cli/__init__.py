@@ -22,6 +22,7 @@ from sip_agent.cli import (
     serve,
     sipfront,
 )
+from sip_agent.cli.interrupts import INTERRUPTED
 from sip_agent.cli.output import ExitStatus
 from sip_agent.errors import SettingsError, SipAgentError
 from sip_agent.platforms.errors import PlatformError
@@ -75,7 +76,7 @@ def sip_agent(
 
 
 def main() -> None:
-    """Run the command line; the exit status is one of `ExitStatus`, or 130 when interrupted."""
+    """Run the command line; the exit status is one of `ExitStatus`, or `INTERRUPTED`."""
     try:
         app()
     except SettingsError as error:
@@ -85,7 +86,7 @@ def main() -> None:
     except SipAgentError as error:
         _fail(str(error), ExitStatus.BROKEN)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001  (the last resort: people get a sentence, not a traceback)
         if os.environ.get(DEBUG_VARIABLE) == "1":
             traceback.print_exc()

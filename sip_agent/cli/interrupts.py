@@ -61,14 +61,19 @@ class Interrupts:
         stderr.print("interrupted; once more leaves at once")
 
 
-def run_loop(main: Awaitable[T]) -> T:
-    """Run a coroutine as the agent runs: not asyncio.run, which would wait for ever for a handler that does not end."""
+def run_loop(main: Awaitable[T]) -> T | int:
+    """Run a coroutine as the agent runs, and return its result, or `INTERRUPTED` if it raises Interrupted.
+
+    Not asyncio.run: it would wait for ever for a handler that does not end when it is cancelled.
+    """
     import uvloop
 
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
         return loop.run_until_complete(main)
+    except Interrupted:
+        return INTERRUPTED
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

@@ -5,6 +5,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from sip_agent.cli.config import ConfigOption
+from sip_agent.cli.interrupts import run_loop
 
 if TYPE_CHECKING:
     from sip_agent.config import Settings
@@ -15,21 +16,12 @@ def serve(config: ConfigOption = None) -> None:
 
     Example: sip-agent serve --config sip-agent.toml
     """
-    import uvloop
-
     from sip_agent.config import load_settings
     from sip_agent.log import configure_logging
 
     settings = load_settings(config)
     configure_logging(settings.log.format, settings.log.level)
-    # Not asyncio.run: it would wait for ever for a handler that does not end when it is cancelled.
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_until_complete(_serve(settings))
-    finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+    run_loop(_serve(settings))
 
 
 async def _serve(settings: "Settings") -> None:

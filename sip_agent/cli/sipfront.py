@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sip_agent.cli.cekura.following import Following, parse_duration_option, record_source, say, say_retry
 from sip_agent.cli.config import ConfigOption
-from sip_agent.cli.interrupts import INTERRUPTED, Interrupted, Interrupts, run_loop
+from sip_agent.cli.interrupts import Interrupted, Interrupts, run_loop
 from sip_agent.cli.output import ExitStatus, console, plain, print_json
 from sip_agent.errors import SettingsError, SipAgentError
 
@@ -124,7 +124,7 @@ async def _run(request: "TestRequest", following: Following, *, serve: bool) -> 
             return await interrupts.during(_follow(client, request, following, source, started, since))
         except Interrupted:
             say(f"the test goes on at Sipfront (session {started.session_id})")
-            return INTERRUPTED
+            raise
 
 
 async def _follow(

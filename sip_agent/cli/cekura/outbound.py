@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
 from sip_agent.cli.cekura.run import end_calls, parse_ids
-from sip_agent.cli.interrupts import INTERRUPTED, Interrupted, Interrupts, run_loop
+from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.cli.output import ExitStatus, console, plain, print_json, stderr
 from sip_agent.errors import SettingsError, SipAgentError
 
@@ -156,20 +156,17 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
     async with AsyncExitStack() as resources:
         client = await resources.enter_async_context(new_client(settings))
         interrupts = resources.enter_context(Interrupts())
-        try:
-            await interrupts.during(check_agent(client, request.agent_id, trunk))
-            agent = await resources.enter_async_context(Agent(settings))
-            ledger = resources.enter_context(dial_ledger(settings.store.url, base_dir=settings.base_dir))
-            await interrupts.during(_registered(agent, trunk))
-            now = datetime.now(UTC)
-            if result_id is None:
-                chosen = await interrupts.during(_allowed(client, request, following, ledger.count(now)))
-                interrupts.check()
-                result = await _start(client, request, chosen, now)
-            else:
-                result = await interrupts.during(client.result(result_id))
-        except Interrupted:
-            return INTERRUPTED
+        await interrupts.during(check_agent(client, request.agent_id, trunk))
+        agent = await resources.enter_async_context(Agent(settings))
+        ledger = resources.enter_context(dial_ledger(settings.store.url, base_dir=settings.base_dir))
+        await interrupts.during(_registered(agent, trunk))
+        now = datetime.now(UTC)
+        if result_id is None:
+            chosen = await interrupts.during(_allowed(client, request, following, ledger.count(now)))
+            interrupts.check()
+            result = await _start(client, request, chosen, now)
+        else:
+            result = await interrupts.during(client.result(result_id))
         dialer = Dialer(result.id, trunk, settings.outbound, ledger, agent.place_call, say=say)
         resources.push_async_callback(dialer.close)
         try:
@@ -184,9 +181,6 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
                     watch=lambda seen: dialer.look(joined.run for joined in seen.joined.runs),
                 )
             )
-        except Interrupted:
-            await end_calls(client, result.id)
-            return INTERRUPTED
         except BaseException:
             await end_calls(client, result.id)
             raise

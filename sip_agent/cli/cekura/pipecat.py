@@ -9,7 +9,7 @@ import typer
 
 from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
 from sip_agent.cli.cekura.run import end_calls, parse_ids
-from sip_agent.cli.interrupts import INTERRUPTED, Interrupted, Interrupts, run_loop
+from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -85,15 +85,12 @@ async def _run(agent_id: int, choice: "Choice", frequency: int, following: Follo
         wanted = replace(following, use_records=following.use_records and (join or bool(following.agent_url)))
         records = await record_source(wanted, resources)
         interrupts = resources.enter_context(Interrupts())
-        try:
-            chosen = await interrupts.during(choose(client, agent_id, choice)) * frequency
-            if len(chosen) > PLACES_MAX:
-                raise SettingsError(f"{len(chosen)} runs want as many rooms; {PLACES_MAX} is the most: choose fewer")
-            agent = await resources.enter_async_context(Agent(settings)) if join else None
-            places = await _open(rooms, len(chosen), resources, interrupts)
-            interrupts.check()
-        except Interrupted:
-            return INTERRUPTED
+        chosen = await interrupts.during(choose(client, agent_id, choice)) * frequency
+        if len(chosen) > PLACES_MAX:
+            raise SettingsError(f"{len(chosen)} runs want as many rooms; {PLACES_MAX} is the most: choose fewer")
+        agent = await resources.enter_async_context(Agent(settings)) if join else None
+        places = await _open(rooms, len(chosen), resources, interrupts)
+        interrupts.check()
         now = datetime.now(UTC)
         # Not to be interrupted: only its answer tells which calls there are to end.
         started = await client.start_run("pipecat", run_body(agent_id, chosen, places))
@@ -103,9 +100,6 @@ async def _run(agent_id: int, choice: "Choice", frequency: int, following: Follo
             if agent is not None:
                 _join(agent, settings, result.id, assign(result.runs, chosen, places))
             followed = await interrupts.during(follow(client, result, following, records, now))
-        except Interrupted:
-            await end_calls(client, result.id)
-            return INTERRUPTED
         except BaseException:
             await end_calls(client, result.id)
             raise

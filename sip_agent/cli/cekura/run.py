@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
-from sip_agent.cli.interrupts import INTERRUPTED, Interrupted, Interrupts, run_loop
+from sip_agent.cli.interrupts import Interrupted, Interrupts, run_loop
 from sip_agent.cli.output import stderr
 from sip_agent.errors import SettingsError
 
@@ -128,15 +128,12 @@ async def _run(request: "RunRequest", following: Following, *, serve: bool, via:
         client = await resources.enter_async_context(new_client(following.settings))
         records = await record_source(following, resources)
         interrupts = resources.enter_context(Interrupts())
-        try:
-            chosen = await interrupts.during(choose(client, request.agent_id, request.choice))
-            if serve:
-                await interrupts.during(_serve(following.settings, request, resources))
-            elif records is not None:
-                await _warn_of_missing_records(records)
-            interrupts.check()
-        except Interrupted:
-            return INTERRUPTED
+        chosen = await interrupts.during(choose(client, request.agent_id, request.choice))
+        if serve:
+            await interrupts.during(_serve(following.settings, request, resources))
+        elif records is not None:
+            await _warn_of_missing_records(records)
+        interrupts.check()
         now = datetime.now(UTC)
         # Not to be interrupted: only its answer tells which calls there are to end.
         started = await start(client, via.value, request.body(chosen), now)
@@ -144,11 +141,8 @@ async def _run(request: "RunRequest", following: Following, *, serve: bool, via:
         say(f"started result {result.id}, {len(result.runs)} runs, named {result.name!r}")
         try:
             followed = await interrupts.during(follow(client, result, following, records, now))
-        except Interrupted:
-            await end_calls(client, result.id)
-            return INTERRUPTED
-        except BaseException:
-            if serve:
+        except BaseException as error:
+            if serve or isinstance(error, Interrupted):
                 await end_calls(client, result.id)
             raise
         if serve and followed.timed_out:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
-from sip_agent.cli.interrupts import INTERRUPTED, Interrupted, Interrupts, run_loop
+from sip_agent.cli.interrupts import Interrupted, Interrupts, run_loop
 
 
 @following
@@ -38,5 +38,5 @@ async def _wait(result_id: int, following: Following) -> int:
             followed = await interrupts.during(follow(client, result, following, records, begun_at(result, now)))
         except Interrupted:
             say(f"the runs go on; take them up again: sip-agent cekura wait {result_id}")
-            return INTERRUPTED
+            raise
         return conclude(followed, following, result.created_at or now)
