@@ -3,7 +3,7 @@
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from rich.live import Live
 
 from sip_agent.cli.cekura.tables import print_report, runs_table
 from sip_agent.cli.config import ConfigOption
+from sip_agent.cli.interrupts import Interrupted
 from sip_agent.cli.output import ExitStatus, plain, print_json, stderr
 from sip_agent.errors import SettingsError, SipAgentError
 
@@ -228,6 +229,36 @@ async def follow(
                 "; ".join(filter(None, (error.hint, f"take it up again: sip-agent cekura wait {result.id}"))),
                 exit_status=error.exit_status,
             ) from error
+
+
+async def follow_or_end(
+    client: "CekuraClient", result_id: int, work: "Awaitable[Followed]", *, held_here: bool = True
+) -> "Followed":
+    """Return what `work` has followed; end the calls of the result if it is interrupted.
+
+    Calls that are held here have nobody left when this command is: they are ended also if `work` fails or times out.
+    """
+    try:
+        followed = await work
+    except BaseException as error:
+        if held_here or isinstance(error, Interrupted):
+            await _end_calls(client, result_id)
+        raise
+    if held_here and followed.timed_out:
+        await _end_calls(client, result_id)
+    return followed
+
+
+async def _end_calls(client: "CekuraClient", result_id: int) -> None:
+    """End the calls of a result, and say so."""
+    from sip_agent.platforms.errors import PlatformError
+
+    say(f"ending the calls of result {result_id}")
+    try:
+        await client.end_calls(result_id)
+    except PlatformError as error:
+        say(f"they may go on: {error}")
+    say(f"what became of the runs: sip-agent cekura wait {result_id}")
 
 
 @contextmanager

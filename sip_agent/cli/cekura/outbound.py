@@ -11,8 +11,17 @@ import typer
 from rich import box
 from rich.table import Table
 
-from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
-from sip_agent.cli.cekura.run import end_calls, parse_ids
+from sip_agent.cli.cekura.following import (
+    Following,
+    conclude,
+    follow,
+    follow_or_end,
+    following,
+    new_client,
+    record_source,
+    say,
+)
+from sip_agent.cli.cekura.run import parse_ids
 from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.cli.output import ExitStatus, console, plain, print_json, stderr
 from sip_agent.errors import SettingsError, SipAgentError
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
     from sip_agent.platforms.cekura.client import CekuraClient
     from sip_agent.platforms.cekura.model import Result
     from sip_agent.platforms.cekura.outbound import Planned
-    from sip_agent.platforms.cekura.runs import RunRequest
+    from sip_agent.platforms.cekura.runs import Followed, RunRequest
     from sip_agent.trunk import Trunk
 
 REGISTRATION_TIMEOUT_S = 10
@@ -155,6 +164,7 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
     settings = following.settings
     async with AsyncExitStack() as resources:
         client = await resources.enter_async_context(new_client(settings))
+        records = await record_source(following, resources)
         interrupts = resources.enter_context(Interrupts())
         await interrupts.during(check_agent(client, request.agent_id, trunk))
         agent = await resources.enter_async_context(Agent(settings))
@@ -169,23 +179,12 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
             result = await interrupts.during(client.result(result_id))
         dialer = Dialer(result.id, trunk, settings.outbound, ledger, agent.place_call, say=say)
         resources.push_async_callback(dialer.close)
-        try:
-            records = await record_source(following, resources)
-            followed = await interrupts.during(
-                follow(
-                    client,
-                    result,
-                    following,
-                    records,
-                    now,
-                    watch=lambda seen: dialer.look(joined.run for joined in seen.joined.runs),
-                )
-            )
-        except BaseException:
-            await end_calls(client, result.id)
-            raise
-        if followed.timed_out:
-            await end_calls(client, result.id)
+
+        def dial(seen: "Followed") -> None:
+            dialer.look(joined.run for joined in seen.joined.runs)
+
+        work = interrupts.during(follow(client, result, following, records, now, watch=dial))
+        followed = await follow_or_end(client, result.id, work)
         return conclude(followed, following, now, undialled=tuple(advice(dialer.undialled)))
 
 

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
-from sip_agent.cli.cekura.run import end_calls, parse_ids
+from sip_agent.cli.cekura.following import (
+    Following,
+    conclude,
+    follow,
+    follow_or_end,
+    following,
+    new_client,
+    record_source,
+    say,
+)
+from sip_agent.cli.cekura.run import parse_ids
 from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.errors import SettingsError
 
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
     from sip_agent.agent import Agent
     from sip_agent.config import Settings
     from sip_agent.platforms.cekura.model import Run
-    from sip_agent.platforms.cekura.runs import Choice
+    from sip_agent.platforms.cekura.runs import Choice, Followed
     from sip_agent.platforms.pipecat import Place, Places
 
 PLACES_MAX = 100
@@ -96,15 +105,13 @@ async def _run(agent_id: int, choice: "Choice", frequency: int, following: Follo
         started = await client.start_run("pipecat", run_body(agent_id, chosen, places))
         result = result_of(started)
         say(f"started result {result.id}, {len(result.runs)} runs")
-        try:
+
+        async def join_and_follow() -> "Followed":
             if agent is not None:
                 _join(agent, settings, result.id, assign(result.runs, chosen, places))
-            followed = await interrupts.during(follow(client, result, following, records, now))
-        except BaseException:
-            await end_calls(client, result.id)
-            raise
-        if followed.timed_out:
-            await end_calls(client, result.id)
+            return await follow(client, result, following, records, now)
+
+        followed = await follow_or_end(client, result.id, interrupts.during(join_and_follow()))
         return conclude(followed, following, now)
 
 

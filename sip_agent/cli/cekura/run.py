@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
-from sip_agent.cli.interrupts import Interrupted, Interrupts, run_loop
+from sip_agent.cli.cekura.following import (
+    Following,
+    conclude,
+    follow,
+    follow_or_end,
+    following,
+    new_client,
+    record_source,
+    say,
+)
+from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.cli.output import stderr
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
     from sip_agent.config import Settings
-    from sip_agent.platforms.cekura.client import CekuraClient
     from sip_agent.platforms.cekura.runs import RunRequest
 
 
@@ -139,14 +147,8 @@ async def _run(request: "RunRequest", following: Following, *, serve: bool, via:
         started = await start(client, via.value, request.body(chosen), now)
         result = replace(result_of(started), name=started.name or request.name)
         say(f"started result {result.id}, {len(result.runs)} runs, named {result.name!r}")
-        try:
-            followed = await interrupts.during(follow(client, result, following, records, now))
-        except BaseException as error:
-            if serve or isinstance(error, Interrupted):
-                await end_calls(client, result.id)
-            raise
-        if serve and followed.timed_out:
-            await end_calls(client, result.id)
+        work = interrupts.during(follow(client, result, following, records, now))
+        followed = await follow_or_end(client, result.id, work, held_here=serve)
         listening = tuple(openings(following.settings)) if serve else ()
         return conclude(followed, following, now, sip_endpoint=request.sip_endpoint, listening=listening)
 
@@ -185,15 +187,3 @@ async def _warn_of_missing_records(records: Any) -> None:
         await records.since(datetime.now(UTC))
     except SipAgentError as error:
         say(f"warning: the runs cannot be joined to our calls: {error}; --serve runs the agent, --agent-url asks one")
-
-
-async def end_calls(client: "CekuraClient", result_id: int) -> None:
-    """End the calls of a result, and say so."""
-    from sip_agent.platforms.errors import PlatformError
-
-    say(f"ending the calls of result {result_id}")
-    try:
-        await client.end_calls(result_id)
-    except PlatformError as error:
-        say(f"they may go on: {error}")
-    say(f"what became of the runs: sip-agent cekura wait {result_id}")
