@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from sip_agent.cli.output import ExitStatus, console, print_json
+from sip_agent.cli.output import ExitStatus, JsonOption, console, print_json
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def call(
     srtp: Annotated[bool, typer.Option("--srtp", help="Offer encrypted RTP (SDES), and nothing else.")] = False,
     ring_timeout: Annotated[float, typer.Option(help="Give up after so many seconds without an answer.")] = 60,
     engine: Annotated[Engine, typer.Option(help="Which build of pjsua2 to use.")] = Engine.AUTO,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Place one call and print what happened; exit status 0 if it was answered, 1 if not.
 

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sip_agent.cli.output import console, print_json
+from sip_agent.cli.output import JsonOption, console, print_json
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def show(
     defaults: Annotated[
         bool, typer.Option(help="Print a settings file with every default and its purpose instead.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show the settings in force, and where each comes from; secrets are masked.
 

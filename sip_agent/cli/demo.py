@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 import typer
 
-from sip_agent.cli.output import ExitStatus, console, print_json
+from sip_agent.cli.output import ExitStatus, JsonOption, console, print_json
 from sip_agent.errors import SipAgentError
 
 SCENARIOS = "cekura-scenarios.yaml"
@@ -63,7 +63,7 @@ def demo(
         Path, typer.Option("--dir", help="Folder for the settings, the call records and the recordings.")
     ] = Path("sip-agent-demo"),
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run three scenarios of a stand-in for Cekura against an agent on this machine; one of them is to fail.
 

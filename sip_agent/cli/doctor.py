@@ -16,13 +16,13 @@ from enum import StrEnum
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 
 from sip_agent.cli.config import ConfigOption
-from sip_agent.cli.output import ExitStatus, console, print_json
+from sip_agent.cli.output import ExitStatus, JsonOption, console, print_json
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Check:
 def doctor(
     config: ConfigOption = None,
     *,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Look for what would keep the agent from working here; exit status 1 if there is something.
 

@@ -1,15 +1,13 @@
 """`sip-agent handlers`: the conversation handlers that are installed."""
 
 from dataclasses import asdict
-from typing import Annotated
 
-import typer
 from rich.table import Table
 
-from sip_agent.cli.output import console, print_json
+from sip_agent.cli.output import JsonOption, console, print_json
 
 
-def handlers(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+def handlers(*, as_json: JsonOption = False) -> None:
     """List the handlers that a route can name, with their options.
 
     Example: sip-agent handlers

@@ -3,10 +3,13 @@
 import json
 import sys
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 console = Console(highlight=False)
 """Standard output: the answer."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sip_agent.cli.output import ExitStatus, console, print_json
+from sip_agent.cli.output import ExitStatus, JsonOption, console, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Check scripts, the dialogues written in YAML.")
 
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Check scripts, the dialogues writt
 def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scripts to check.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong with scripts, as FILE:LINE:COLUMN: message; exit status 2 if anything is.
 

@@ -11,10 +11,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from sip_agent.cli.cekura.following import Following, parse_duration_option, record_source, say, say_retry
+from sip_agent.cli.cekura.following import (
+    Following,
+    MaxP95Latency,
+    MaxStopTime,
+    parse_duration_option,
+    record_source,
+    say,
+    say_retry,
+)
 from sip_agent.cli.config import ConfigOption
 from sip_agent.cli.interrupts import Interrupted, Interrupts, run_loop
-from sip_agent.cli.output import ExitStatus, console, plain, print_json
+from sip_agent.cli.output import ExitStatus, JsonOption, console, plain, print_json
 from sip_agent.errors import SettingsError, SipAgentError
 
 if TYPE_CHECKING:
@@ -54,16 +62,12 @@ def run(
         Any, typer.Option(parser=parse_duration_option, metavar="TIME", help="Wait for the test no longer than this.")
     ] = "15m",
     require_call: Annotated[bool, typer.Option("--require-call", help="Fail if no call came in meanwhile.")] = False,
-    max_p95_latency: Annotated[
-        int | None, typer.Option(min=0, metavar="MS", help="Highest p95 of the response latency, as measured here.")
-    ] = None,
-    max_stop_time: Annotated[
-        int | None, typer.Option(min=0, metavar="MS", help="Longest that the agent may go on when interrupted.")
-    ] = None,
+    max_p95_latency: MaxP95Latency = None,
+    max_stop_time: MaxStopTime = None,
     serve: Annotated[bool, typer.Option("--serve", help="Run the agent meanwhile, by the same settings.")] = False,
     agent_url: Annotated[str, typer.Option(metavar="URL", help="HTTP API of the agent, if it runs elsewhere.")] = "",
     records: Annotated[bool, typer.Option(help="Look for the calls in our own records.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Start a test at Sipfront, wait for it, find the calls it placed here, and judge both.

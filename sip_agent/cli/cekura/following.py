@@ -16,7 +16,7 @@ from rich.live import Live
 from sip_agent.cli.cekura.tables import print_report, runs_table
 from sip_agent.cli.config import ConfigOption
 from sip_agent.cli.interrupts import Interrupted
-from sip_agent.cli.output import ExitStatus, plain, print_json, stderr
+from sip_agent.cli.output import ExitStatus, JsonOption, plain, print_json, stderr
 from sip_agent.errors import SettingsError, SipAgentError
 
 if TYPE_CHECKING:
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from sip_agent.platforms.cekura.runs import Followed
     from sip_agent.platforms.errors import Unavailable
     from sip_agent.platforms.records import RecordSource
+
+MaxP95Latency = Annotated[
+    int | None, typer.Option(min=0, metavar="MS", help="Highest p95 of the response latency, as measured here.")
+]
+MaxStopTime = Annotated[
+    int | None, typer.Option(min=0, metavar="MS", help="Longest that the agent may go on when interrupted.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +85,8 @@ def _following(
     min_success: Annotated[
         Any, typer.Option(parser=parse_share, metavar="SHARE", help="Fewer successful runs fail: 0.9 or 90%; else all.")
     ] = None,
-    max_p95_latency: Annotated[
-        int | None, typer.Option(min=0, metavar="MS", help="Highest p95 of the response latency, as measured here.")
-    ] = None,
-    max_stop_time: Annotated[
-        int | None, typer.Option(min=0, metavar="MS", help="Longest that the agent may go on when interrupted.")
-    ] = None,
+    max_p95_latency: MaxP95Latency = None,
+    max_stop_time: MaxStopTime = None,
     max_interruptions: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="How often the agent may interrupt in any one call.")
     ] = None,
@@ -97,7 +100,7 @@ def _following(
         str, typer.Option(metavar="URL", help="HTTP API of the agent, if it runs elsewhere; its token is api.token.")
     ] = "",
     records: Annotated[bool, typer.Option(help="Join the runs to our own call records.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonOption = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append Markdown, as to $GITHUB_STEP_SUMMARY.")

@@ -8,7 +8,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from sip_agent.cli.calls import SHORT_UUID
+from sip_agent.cli.calls import SHORT_UUID, AsJson
 from sip_agent.cli.config import ConfigOption
 from sip_agent.cli.output import console, plain, print_json, stderr
 from sip_agent.platforms.errors import WRONG_USE, PlatformError
@@ -29,7 +29,7 @@ def push(
     *,
     state: Annotated[EvidenceState | None, typer.Option(help="List the calls in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="List the newest so many.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     config: ConfigOption = None,
 ) -> None:
     """List what was sent to Cekura of which call; with an ID, send that call's evidence now.
