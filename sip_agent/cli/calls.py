@@ -1,12 +1,10 @@
 """`sip-agent calls`: look up, show and export call records."""
 
 import csv
-import functools
-import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sip_agent.cli.config import ConfigOption
+from sip_agent.cli.options import with_options
 from sip_agent.cli.output import ExitStatus, console, plain, print_json, stderr
 from sip_agent.cli.turns import metrics_table, turns_table
 from sip_agent.record import CallRecord
@@ -139,22 +138,8 @@ def _query(
     )
 
 
-def choosing(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `_query`; it receives what they choose as `query`."""
-    options = inspect.signature(_query).parameters
-    own = [option for name, option in inspect.signature(command).parameters.items() if name != "query"]
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        command(query=_query(**{name: values.pop(name) for name in options}), **values)
-
-    run.__signature__ = inspect.Signature([*options.values(), *own])  # type: ignore[attr-defined]  # Typer reads it
-    run.__annotations__ = {option.name: option.annotation for option in (*options.values(), *own)}
-    return run
-
-
 @app.command("list")
-@choosing
+@with_options(query=_query)
 def list_calls(
     *,
     query: "CallQuery",
@@ -219,7 +204,7 @@ def show_call(
 
 
 @app.command("export")
-@choosing
+@with_options(query=_query)
 def export_calls(
     *,
     query: "CallQuery",

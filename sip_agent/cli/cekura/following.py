@@ -1,7 +1,5 @@
 """What `run` and `wait` share: following runs before people's eyes, being interrupted, judging, reporting."""
 
-import functools
-import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -74,7 +72,7 @@ def parse_share(text: str) -> float:
     return share
 
 
-def _following(
+def follow_options(
     *,
     timeout: Annotated[
         Any, typer.Option(parser=parse_duration_option, metavar="TIME", help="Wait for the runs no longer than this.")
@@ -107,6 +105,7 @@ def _following(
     ] = None,
     config: ConfigOption = None,
 ) -> Following:
+    """Read the options of a command that follows runs."""
     from sip_agent.config import load_settings
     from sip_agent.platforms.cekura.gate import Limits
 
@@ -136,20 +135,6 @@ def _check_writable(option: str, file: Path | None) -> None:
     """Find out now, and not after an hour of calls."""
     if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
         raise SettingsError(f"{option}: cannot write {file}: is there such a folder, and may you write there?")
-
-
-def following(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `_following`; it receives what they say as `following`."""
-    options = inspect.signature(_following).parameters
-    own = [option for name, option in inspect.signature(command).parameters.items() if name != "following"]
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        command(following=_following(**{name: values.pop(name) for name in options}), **values)
-
-    run.__signature__ = inspect.Signature([*own, *options.values()])  # type: ignore[attr-defined]  # Typer reads it
-    run.__annotations__ = {option.name: option.annotation for option in (*own, *options.values())}
-    return run
 
 
 def say(text: str) -> None:

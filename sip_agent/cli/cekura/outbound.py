@@ -15,14 +15,15 @@ from sip_agent.cli.cekura.following import (
     Following,
     conclude,
     follow,
+    follow_options,
     follow_or_end,
-    following,
     new_client,
     record_source,
     say,
 )
 from sip_agent.cli.cekura.run import parse_ids
 from sip_agent.cli.interrupts import Interrupts, run_loop
+from sip_agent.cli.options import with_options
 from sip_agent.cli.output import ExitStatus, console, plain, print_json, stderr
 from sip_agent.errors import SettingsError, SipAgentError
 
@@ -38,7 +39,7 @@ REGISTRATION_TIMEOUT_S = 10
 """How long a trunk's registration is waited for: many take no call of who is not registered."""
 
 
-@following
+@with_options(following=follow_options)
 def outbound(
     *,
     scenarios: Annotated[

@@ -11,14 +11,15 @@ from sip_agent.cli.cekura.following import (
     Following,
     conclude,
     follow,
+    follow_options,
     follow_or_end,
-    following,
     new_client,
     record_source,
     say,
 )
 from sip_agent.cli.cekura.run import parse_ids
 from sip_agent.cli.interrupts import Interrupts, run_loop
+from sip_agent.cli.options import with_options
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ PLACES_MAX = 100
 """Rooms that one run opens at most: each is somebody's session, and costs money."""
 
 
-@following
+@with_options(following=follow_options)
 def pipecat(
     *,
     scenarios: Annotated[

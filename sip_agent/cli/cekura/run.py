@@ -13,13 +13,14 @@ from sip_agent.cli.cekura.following import (
     Following,
     conclude,
     follow,
+    follow_options,
     follow_or_end,
-    following,
     new_client,
     record_source,
     say,
 )
 from sip_agent.cli.interrupts import Interrupts, run_loop
+from sip_agent.cli.options import with_options
 from sip_agent.cli.output import stderr
 from sip_agent.errors import SettingsError
 
@@ -47,7 +48,7 @@ def _ids(option: str, help_text: str) -> Any:
     return typer.Option(option, parser=parse_ids, metavar="IDS", help=help_text)
 
 
-@following
+@with_options(following=follow_options)
 def run(
     *,
     scenarios: Annotated[list[Any] | None, _ids("--scenarios", "Ids of the scenarios: 101,102; repeatable.")] = None,

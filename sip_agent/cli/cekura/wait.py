@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from sip_agent.cli.cekura.following import Following, conclude, follow, following, new_client, record_source, say
+from sip_agent.cli.cekura.following import Following, conclude, follow, follow_options, new_client, record_source, say
 from sip_agent.cli.interrupts import Interrupted, Interrupts, run_loop
+from sip_agent.cli.options import with_options
 
 
-@following
+@with_options(following=follow_options)
 def wait(
     result_id: Annotated[int, typer.Argument(min=1, help="Id of the result, as `cekura run` and Cekura show it.")],
     *,
