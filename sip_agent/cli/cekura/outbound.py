@@ -1,9 +1,7 @@
 """`sip-agent cekura outbound`: start runs, dial their numbers, join them to the results, judge."""
 
 import asyncio
-import secrets
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +19,15 @@ from sip_agent.cli.cekura.following import (
     record_source,
     say,
 )
-from sip_agent.cli.cekura.run import parse_ids
+from sip_agent.cli.cekura.starting import (
+    AgentId,
+    Frequency,
+    ResultName,
+    agent_at_cekura,
+    choice_options,
+    start_runs,
+    unique_name,
+)
 from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.cli.options import with_options
 from sip_agent.cli.output import ExitStatus, console, plain, print_json, stderr
@@ -30,33 +36,25 @@ from sip_agent.errors import SettingsError, SipAgentError
 if TYPE_CHECKING:
     from sip_agent.agent import Agent
     from sip_agent.platforms.cekura.client import CekuraClient
-    from sip_agent.platforms.cekura.model import Result
     from sip_agent.platforms.cekura.outbound import Planned
-    from sip_agent.platforms.cekura.runs import Followed, RunRequest
+    from sip_agent.platforms.cekura.runs import Choice, Followed, RunRequest
     from sip_agent.trunk import Trunk
 
 REGISTRATION_TIMEOUT_S = 10
 """How long a trunk's registration is waited for: many take no call of who is not registered."""
 
 
-@with_options(following=follow_options)
+@with_options(choice=choice_options, following=follow_options)
 def outbound(
     *,
-    scenarios: Annotated[
-        list[Any] | None,
-        typer.Option("--scenarios", parser=parse_ids, metavar="IDS", help="Ids of the scenarios: 101,102; repeatable."),
-    ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="The scenarios with this tag; repeatable.")] = None,
-    folder: Annotated[str | None, typer.Option(metavar="A.B", help="The scenarios in this folder.")] = None,
-    first: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N of them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All scenarios of the agent.")] = False,
+    choice: "Choice",
     result_id: Annotated[
         int | None,
         typer.Option("--result", min=1, metavar="ID", help="Dial the runs of a result that was started before."),
     ] = None,
-    agent_id: Annotated[int | None, typer.Option(min=1, help="The agent's id at Cekura; else cekura.agent_id.")] = None,
-    frequency: Annotated[int, typer.Option(min=1, help="How often to run each.")] = 1,
-    name: Annotated[str, typer.Option(help="Name of the result; without one, a name that is unique.")] = "",
+    agent_id: AgentId = None,
+    frequency: Frequency = 1,
+    name: ResultName = "",
     account: Annotated[str, typer.Option(help="Account to call through; else outbound.account.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be dialled, and start nothing.")] = False,
     following: Following,
@@ -77,25 +75,14 @@ def outbound(
     from sip_agent.trunk import check_reach, find_trunk
 
     settings = following.settings
-    choice = Choice(
-        ids=tuple(dict.fromkeys(number for numbers in scenarios or () for number in numbers)),
-        tags=tuple(tag or ()),
-        folder=folder,
-        first=first,
-        everything=everything,
-    )
     if following.agent_url:
         raise SettingsError("--agent-url: leave it out: the agent that calls runs here")
     if result_id is not None and (choice != Choice() or dry_run):
         raise SettingsError("--result: leave out what starts runs, or does not")
-    agent = agent_id or settings.cekura.agent_id
-    if not agent:
-        raise SettingsError("cekura.agent_id: not set: write the agent's id at Cekura there, or give --agent-id")
     request = RunRequest(
-        agent_id=agent,
+        agent_id=agent_at_cekura(agent_id, settings),
         choice=choice,
-        # Unique, so that the result can be found when the answer to the start is lost.
-        name=name or f"sip-agent {datetime.now(UTC):%Y-%m-%d %H:%M:%S} {secrets.token_hex(3)}",
+        name=name or unique_name(),
         frequency=frequency,
         concurrency_limit=settings.outbound.max_calls,  # what we cannot dial yet waits there, before its window opens
     )
@@ -175,7 +162,7 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
         if result_id is None:
             chosen = await interrupts.during(_allowed(client, request, following, ledger.count(now)))
             interrupts.check()
-            result = await _start(client, request, chosen, now)
+            result = await start_runs(client, "voice", request, chosen, now)
         else:
             result = await interrupts.during(client.result(result_id))
         dialer = Dialer(result.id, trunk, settings.outbound, ledger, agent.place_call, say=say)
@@ -199,16 +186,6 @@ async def _allowed(
     chosen = await choose(client, request.agent_id, request.choice)
     check_limits(len(chosen) * request.frequency, dialled_today, following.settings.outbound)
     return chosen
-
-
-async def _start(client: "CekuraClient", request: "RunRequest", chosen: tuple[int, ...], now: datetime) -> "Result":
-    """Start the runs; not to be interrupted, as only the answer tells which there are to end."""
-    from sip_agent.platforms.cekura.runs import result_of, start
-
-    started = await start(client, "voice", request.body(chosen), now)
-    result = replace(result_of(started), name=started.name or request.name)
-    say(f"started result {result.id}, {len(result.runs)} runs, named {result.name!r}")
-    return result
 
 
 async def _registered(agent: "Agent", trunk: "Trunk") -> None:

@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ from sip_agent.cli.cekura.following import (
     record_source,
     say,
 )
-from sip_agent.cli.cekura.run import parse_ids
+from sip_agent.cli.cekura.starting import AgentId, Frequency, agent_at_cekura, choice_options
 from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.cli.options import with_options
 from sip_agent.errors import SettingsError
@@ -35,19 +35,12 @@ PLACES_MAX = 100
 """Rooms that one run opens at most: each is somebody's session, and costs money."""
 
 
-@with_options(following=follow_options)
+@with_options(choice=choice_options, following=follow_options)
 def pipecat(
     *,
-    scenarios: Annotated[
-        list[Any] | None,
-        typer.Option(parser=parse_ids, metavar="IDS", help="Ids of the scenarios: 101,102; repeatable."),
-    ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="The scenarios with this tag; repeatable.")] = None,
-    folder: Annotated[str | None, typer.Option(metavar="A.B", help="The scenarios in this folder.")] = None,
-    first: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N of them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All scenarios of the agent.")] = False,
-    agent_id: Annotated[int | None, typer.Option(min=1, help="The agent's id at Cekura; else cekura.agent_id.")] = None,
-    frequency: Annotated[int, typer.Option(min=1, help="How often to run each.")] = 1,
+    choice: "Choice",
+    agent_id: AgentId = None,
+    frequency: Frequency = 1,
     join: Annotated[
         bool, typer.Option("--join", help="No bot: this agent joins rooms at Daily, with the handler of its routes.")
     ] = False,
@@ -64,18 +57,13 @@ def pipecat(
         sip-agent cekura pipecat --tag smoke --join --max-p95-latency 1500
     """
     from sip_agent.log import configure_logging
-    from sip_agent.platforms.cekura.runs import Choice
 
     settings = following.settings
-    agent = agent_id or settings.cekura.agent_id
-    if not agent:
-        raise SettingsError("cekura.agent_id: not set: write the agent's id at Cekura there, or give --agent-id")
+    agent = agent_at_cekura(agent_id, settings)
     if join and following.agent_url:
         raise SettingsError("--join and --agent-url: keep one of the two: the agent that joins runs here")
     if join:
         configure_logging(settings.log.format, settings.log.level)
-    ids = tuple(dict.fromkeys(number for numbers in scenarios or () for number in numbers))
-    choice = Choice(ids=ids, tags=tuple(tag or ()), folder=folder, first=first, everything=everything)
     raise typer.Exit(run_loop(_run(agent, choice, frequency, following, join=join)))
 
 

@@ -1,8 +1,6 @@
 """`sip-agent cekura run`: start runs, take the calls, join them to the results, judge."""
 
-import secrets
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +17,17 @@ from sip_agent.cli.cekura.following import (
     record_source,
     say,
 )
+from sip_agent.cli.cekura.starting import (
+    AgentId,
+    Frequency,
+    ResultName,
+    agent_at_cekura,
+    choice_options,
+    flat,
+    ids_option,
+    start_runs,
+    unique_name,
+)
 from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.cli.options import with_options
 from sip_agent.cli.output import stderr
@@ -26,7 +35,7 @@ from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
     from sip_agent.config import Settings
-    from sip_agent.platforms.cekura.runs import RunRequest
+    from sip_agent.platforms.cekura.runs import Choice, RunRequest
 
 
 class Via(StrEnum):
@@ -36,31 +45,15 @@ class Via(StrEnum):
     AGORA = "agora"
 
 
-def parse_ids(text: str) -> list[int]:
-    """Read ids: 101,102."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise typer.BadParameter(f"{text!r}: write ids, like 101,102")
-    return [int(part) for part in parts]
-
-
-def _ids(option: str, help_text: str) -> Any:
-    return typer.Option(option, parser=parse_ids, metavar="IDS", help=help_text)
-
-
-@with_options(following=follow_options)
+@with_options(choice=choice_options, following=follow_options)
 def run(
     *,
-    scenarios: Annotated[list[Any] | None, _ids("--scenarios", "Ids of the scenarios: 101,102; repeatable.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="The scenarios with this tag; repeatable.")] = None,
-    folder: Annotated[str | None, typer.Option(metavar="A.B", help="The scenarios in this folder.")] = None,
-    first: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N of them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All scenarios of the agent.")] = False,
-    agent_id: Annotated[int | None, typer.Option(min=1, help="The agent's id at Cekura; else cekura.agent_id.")] = None,
-    frequency: Annotated[int, typer.Option(min=1, help="How often to run each.")] = 1,
-    name: Annotated[str, typer.Option(help="Name of the result; without one, a name that is unique.")] = "",
-    test_profiles: Annotated[list[Any] | None, _ids("--test-profiles", "Ids of test profiles.")] = None,
-    personalities: Annotated[list[Any] | None, _ids("--personalities", "Ids of personalities.")] = None,
+    choice: "Choice",
+    agent_id: AgentId = None,
+    frequency: Frequency = 1,
+    name: ResultName = "",
+    test_profiles: Annotated[list[Any] | None, ids_option("Ids of test profiles.")] = None,
+    personalities: Annotated[list[Any] | None, ids_option("Ids of personalities.")] = None,
     concurrency_limit: Annotated[int | None, typer.Option(min=1, help="Calls at the same time.")] = None,
     sip_endpoint: Annotated[
         str, typer.Option(metavar="URI", help="Where Cekura calls in this run, like sip:agent@agent.example.com:5060.")
@@ -80,12 +73,10 @@ def run(
         sip-agent cekura run --tag smoke --serve --max-p95-latency 1500 --junit cekura.xml
     """
     from sip_agent.log import configure_logging
-    from sip_agent.platforms.cekura.runs import Choice, RunRequest, check_sip_endpoint
+    from sip_agent.platforms.cekura.runs import RunRequest, check_sip_endpoint
 
     settings = following.settings
-    agent = agent_id or settings.cekura.agent_id
-    if not agent:
-        raise SettingsError("cekura.agent_id: not set: write the agent's id at Cekura there, or give --agent-id")
+    agent = agent_at_cekura(agent_id, settings)
     if sip_endpoint:
         check_sip_endpoint(sip_endpoint)
     if via is not Via.SIP and sip_endpoint:
@@ -98,12 +89,11 @@ def run(
         sip_endpoint = own_endpoint(settings)
     request = RunRequest(
         agent_id=agent,
-        choice=Choice(ids=_flat(scenarios), tags=tuple(tag or ()), folder=folder, first=first, everything=everything),
-        # Unique, so that the result can be found when the answer to the start is lost.
-        name=name or f"sip-agent {datetime.now(UTC):%Y-%m-%d %H:%M:%S} {secrets.token_hex(3)}",
+        choice=choice,
+        name=name or unique_name(),
         frequency=frequency,
-        test_profile_ids=_flat(test_profiles),
-        personality_ids=_flat(personalities),
+        test_profile_ids=flat(test_profiles),
+        personality_ids=flat(personalities),
         concurrency_limit=concurrency_limit,
         sip_endpoint=sip_endpoint,
     )
@@ -126,12 +116,8 @@ def own_endpoint(settings: "Settings") -> str:
     return f"sip:{user}@{bracketed(host)}:{sip.udp_port}" if host and sip.udp_port else ""
 
 
-def _flat(lists: list[list[int]] | None) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(number for numbers in lists or () for number in numbers))
-
-
 async def _run(request: "RunRequest", following: Following, *, serve: bool, via: Via) -> int:
-    from sip_agent.platforms.cekura.runs import choose, result_of, start
+    from sip_agent.platforms.cekura.runs import choose
 
     async with AsyncExitStack() as resources:
         client = await resources.enter_async_context(new_client(following.settings))
@@ -144,10 +130,7 @@ async def _run(request: "RunRequest", following: Following, *, serve: bool, via:
             await _warn_of_missing_records(records)
         interrupts.check()
         now = datetime.now(UTC)
-        # Not to be interrupted: only its answer tells which calls there are to end.
-        started = await start(client, via.value, request.body(chosen), now)
-        result = replace(result_of(started), name=started.name or request.name)
-        say(f"started result {result.id}, {len(result.runs)} runs, named {result.name!r}")
+        result = await start_runs(client, via.value, request, chosen, now)
         work = interrupts.during(follow(client, result, following, records, now))
         followed = await follow_or_end(client, result.id, work, held_here=serve)
         listening = tuple(openings(following.settings)) if serve else ()
