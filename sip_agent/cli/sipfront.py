@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from sip_agent.cli.cekura.following import (
     Following,
@@ -20,6 +19,7 @@ from sip_agent.cli.cekura.following import (
     say,
     say_retry,
 )
+from sip_agent.cli.cekura.tables import print_checks, print_title
 from sip_agent.cli.config import ConfigOption
 from sip_agent.cli.interrupts import Interrupted, Interrupts, run_loop
 from sip_agent.cli.output import ExitStatus, JsonOption, console, plain, print_json
@@ -235,7 +235,7 @@ def _judge(run: "TestRun", calls: "list[Record]", following: Following) -> "Iter
 
 
 def _print(outcome: _Outcome) -> None:
-    from sip_agent.platforms.cekura.report import check_value, latency_text, our_words
+    from sip_agent.platforms.cekura.report import latency_text, our_words
 
     if outcome.calls:
         table = Table(box=box.SIMPLE_HEAD)
@@ -245,13 +245,9 @@ def _print(outcome: _Outcome) -> None:
             cells = (record["call_uuid"][:8], record["request_uri"] or "", our_words(record), latency_text(record))
             table.add_row(*map(plain, cells))
         console.print(table)
-    for check in outcome.checks[1:]:
-        verdict = Text("passed", style="green") if check.passed else Text("failed", style="red")
-        text = f" {check.name} {check_value(check)}, asked: {check.limit}" + (f" ({check.note})" if check.note else "")
-        console.print(verdict.append_text(plain(text)), soft_wrap=True)
+    print_checks(outcome.checks[1:])
     for line in outcome.advice():
         console.print(plain(line), soft_wrap=True)
     if outcome.started.report_url:
         console.print(plain(outcome.started.report_url), soft_wrap=True)
-    style = "bold green" if outcome.passed else "bold red"
-    console.print(Text(style=style).append_text(plain(outcome.title)), soft_wrap=True)
+    print_title(outcome.title, passed=outcome.passed)

@@ -9,6 +9,9 @@ from rich.text import Text
 from sip_agent.cli.output import console, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sip_agent.platforms.cekura.gate import Check
     from sip_agent.platforms.cekura.join import JoinedRun
     from sip_agent.platforms.cekura.model import Run
     from sip_agent.platforms.cekura.report import Report
@@ -46,7 +49,7 @@ def _status(run: "Run") -> Text:
 
 def print_report(report: "Report") -> None:
     """Print a report: every run, why the failed ones failed in both sides' words, what was asked, what to look at."""
-    from sip_agent.platforms.cekura.report import check_value, stranger_text
+    from sip_agent.platforms.cekura.report import stranger_text
 
     seen = report.followed
     console.print(runs_table(seen))
@@ -65,12 +68,24 @@ def print_report(report: "Report") -> None:
         for line in report.advice:
             console.print(Text("  ").append_text(plain(line)), soft_wrap=True)
         console.print()
-    for check in report.checks:
+    print_checks(report.checks)
+    print_title(report.title, passed=report.passed)
+
+
+def print_checks(checks: "Iterable[Check]") -> None:
+    """Print what was asked, and whether it was so."""
+    from sip_agent.platforms.cekura.report import check_value
+
+    for check in checks:
         verdict = Text("passed", style="green") if check.passed else Text("failed", style="red")
         text = f" {check.name} {check_value(check)}, asked: {check.limit}" + (f" ({check.note})" if check.note else "")
         console.print(verdict.append_text(plain(text)), soft_wrap=True)
-    title = Text(style="bold green" if report.passed else "bold red").append_text(plain(report.title))
-    console.print(title, soft_wrap=True)
+
+
+def print_title(title: str, *, passed: bool) -> None:
+    """Print what it came to, as the last line."""
+    style = "bold green" if passed else "bold red"
+    console.print(Text(style=style).append_text(plain(title)), soft_wrap=True)
 
 
 def _print_failure(joined: "JoinedRun") -> None:
