@@ -17,10 +17,10 @@ from typer.testing import CliRunner, Result
 
 import sip_agent.cli
 from sip_agent.cli import app, main
+from sip_agent.cli.certificate import certificate_expiry
 from sip_agent.cli.doctor import (
     Check,
     CheckStatus,
-    certificate_expiry,
     check_open_files,
     check_ports,
     check_public_address,
