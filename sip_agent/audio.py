@@ -29,9 +29,6 @@ QUEUE_FRAMES_MAX = 25
 """Frames (500 ms) a handler may be ahead of the clock: covers stalls of the event loop, and costs nothing
 when the caller interrupts, as the queue is flushed in the engine."""
 
-CAPTURE_EVERY_TICKS = 25
-"""The recording is taken from the engine twice a second."""
-
 _INT16 = np.dtype(np.int16)
 
 
@@ -73,7 +70,10 @@ class AudioPort(Protocol):
         """Send silence from the next tick on and keep what is queued, or go on with it."""
 
     def read_capture(self) -> bytes:
-        """Take the (received, sent) pairs since the last time (int16, interleaved stereo)."""
+        """Take the (received, sent) pairs since the last time (int16, interleaved stereo).
+
+        May be called on another thread than the rest, by one only.
+        """
 
     def counters(self) -> PortCounters:
         """Return what was counted so far."""
@@ -81,6 +81,8 @@ class AudioPort(Protocol):
 
 class FrameStream:
     """Received frames, one by one, as an asynchronous iterator that ends with the call."""
+
+    __slots__ = ("__weakref__", "_ended", "_frames", "_loop", "_on_dropped", "_waiter")
 
     def __init__(self, on_dropped: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -161,9 +163,9 @@ class CallAudio:
         self._wrote = False
         self._port = port
         self._clock = clock
-        self._on_capture: Callable[[bytes], None] | None = None
         self._read = port.read
         self._write = port.write
+        self._sent = port.sent
         self._frame_samples = samples_per_frame(port.sample_rate_hz)
         self._frame_bytes = self._frame_samples * _INT16.itemsize
         self._streams: list[weakref.ref[FrameStream]] = []
@@ -174,7 +176,6 @@ class CallAudio:
         self._on_close: list[Callable[[], None]] = []
         self._rest = np.empty(0, np.int16)
         self._room: deque[asyncio.Future[None]] = deque()
-        self._ticks = 0
         self._dropped_frames = 0
         self._generation = 0
         self._open = True
@@ -193,16 +194,18 @@ class CallAudio:
                     self._push(samples[start : start + self._frame_samples])
         for on_received in self._taps:
             on_received(received)
-        self._follow_playout()
+        frames_sent = self._sent()
+        if sending := frames_sent != self._sent_seen:
+            self._sent_seen = frames_sent
+            if not self._was_sending:
+                self._on_sending_again()
+        self._was_sending = sending
         if self._room:
             self._release_waiters()
-        self._ticks += 1
-        if self._on_capture is not None and self._ticks % CAPTURE_EVERY_TICKS == 0:
-            self._capture(self._on_capture)
 
-    def record_to(self, on_capture: Callable[[bytes], None]) -> None:
-        """Have `on_capture` called with blocks of (received, sent) sound: int16, interleaved stereo."""
-        self._on_capture = on_capture
+    def read_capture(self) -> bytes:
+        """Take what both sides said since the last time, see `AudioPort`: for the recording, on its own thread."""
+        return self._port.read_capture()
 
     def alter_sent(self, alter: Callable[[bytes, int], bytes]) -> None:
         """Have all sound to send pass through `alter(frames, queued)`, which keeps its length.
@@ -346,8 +349,6 @@ class CallAudio:
         if not self._open:
             return
         self._open = False
-        if self._on_capture is not None:
-            self._capture(self._on_capture)
         for reference in self._streams:
             if (stream := reference()) is not None:
                 stream.end()
@@ -367,21 +368,12 @@ class CallAudio:
         if self.first_sent_at is None and self._wrote and self._port.sent():
             self.first_sent_at = self._clock()
 
-    def _follow_playout(self) -> None:
-        """Look for a gap where sending goes on after a pause: the port tells which pauses were none of ours."""
-        sent = self._port.sent()
-        sending = sent != self._sent_seen
-        if sending and not self._was_sending:
-            underruns = self._port.counters().underruns
-            if underruns > self._underruns_seen and self._on_underrun is not None:
-                self._on_underrun((underruns - self._underruns_seen) * FRAME_MS)
-            self._underruns_seen = underruns
-        self._sent_seen, self._was_sending = sent, sending
-
-    def _capture(self, on_capture: Callable[[bytes], None]) -> None:
-        captured = self._port.read_capture()
-        if captured:
-            on_capture(captured)
+    def _on_sending_again(self) -> None:
+        """Tell of a gap that is over: the port knows which pauses were none of ours."""
+        underruns = self._port.counters().underruns
+        if underruns > self._underruns_seen and self._on_underrun is not None:
+            self._on_underrun((underruns - self._underruns_seen) * FRAME_MS)
+        self._underruns_seen = underruns
 
     def _note_dropped(self) -> None:
         self._dropped_frames += 1

@@ -287,8 +287,7 @@ class CallFlow:
         def on_audio(audio: CallAudio) -> None:
             nonlocal recording
             if self._parts.recordings is not None:
-                recording = self._parts.recordings.open(record.call_uuid, audio.opened_at)
-                audio.record_to(recording.write)
+                recording = self._parts.recordings.open(record.call_uuid, audio)
 
         def on_event(event: CallEvent) -> None:
             unanswered = not call.answered

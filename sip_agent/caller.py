@@ -152,15 +152,14 @@ async def place_call(
 
 
 async def _converse(
-    request: CallRequest, call: Call, dialog: Dialog, open_recording: Callable[[datetime], Recording]
+    request: CallRequest, call: Call, dialog: Dialog, open_recording: Callable[[CallAudio], Recording]
 ) -> None:
     """Hold the conversation, recorded, and complete its record."""
     recording: Recording | None = None
 
     def on_audio(audio: CallAudio) -> None:
         nonlocal recording
-        recording = open_recording(audio.opened_at)
-        audio.record_to(recording.write)
+        recording = open_recording(audio)
 
     dialog.listen(call.note, on_audio)
     duration = request.duration_s if request.duration_s is not None else 86_400

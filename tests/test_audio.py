@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from media.frames import Samples
 from media.wav import AudioFileError
-from sip_agent.audio import CAPTURE_EVERY_TICKS, QUEUE_FRAMES_MAX, RECEIVED_FRAMES_MAX, CallAudio, Playback
+from sip_agent.audio import QUEUE_FRAMES_MAX, RECEIVED_FRAMES_MAX, CallAudio, Playback
 from sip_agent.errors import CallEnded
 from sip_agent.testing import FakeCall, FakePort
 
@@ -472,29 +472,14 @@ class TestCapture:
     """The sound for the recording."""
 
     async def test_left_caller_right_agent(self, line: Line) -> None:
-        """Both sides of every tick arrive side by side, twice a second, and the rest at the end."""
-        blocks: list[bytes] = []
-        line.audio.record_to(blocks.append)
-        for frames in (CAPTURE_EVERY_TICKS, 5):
-            await line.audio.send(constant(frames, 2))
-            await line.tick(frames, said=constant(1, 1))
+        """Both sides of every tick stand side by side, and are taken once."""
+        await line.audio.send(constant(5, 2))
+        await line.tick(5, said=constant(1, 1))
+        stereo = np.frombuffer(line.audio.read_capture(), np.int16).reshape(-1, 2)
 
-        assert 1 == len(blocks)
-
-        line.audio.close()
-        stereo = np.frombuffer(b"".join(blocks), np.int16).reshape(-1, 2)
-
-        assert [CAPTURE_EVERY_TICKS * FRAME * 4, 5 * FRAME * 4] == [len(block) for block in blocks]
+        assert 5 * FRAME == len(stereo)
         assert (stereo == [1, 2]).all()
-
-    async def test_nothing_to_record(self, line: Line) -> None:
-        """Without a tick there is no block, and closing twice takes none twice."""
-        blocks: list[bytes] = []
-        line.audio.record_to(blocks.append)
-        line.audio.close()
-        line.audio.close()
-
-        assert [] == blocks
+        assert b"" == line.audio.read_capture()
 
 
 async def test_play_closes_its_file(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """Recordings: written off the event loop, complete or named as failed, and never in the way of a call."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from sip_agent import recording as recording_module
-from sip_agent.recording import TOO_SLOW, RecordingWriter
+from sip_agent.audio import PortCounters
+from sip_agent.recording import STOPPED, TOO_SLOW, RecordingWriter
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RATE_HZ = 8000
@@ -20,6 +19,29 @@ RATE_HZ = 8000
 def block(frames: int = 10, caller: int = 1, agent: int = 2) -> bytes:
     """Return a block of (caller, agent) sound."""
     return np.tile(np.array([caller, agent], np.int16), frames * 160).tobytes()
+
+
+class Spoken:
+    """The sound of a call: blocks that the recording takes."""
+
+    opened_at = NOON
+
+    def __init__(self, *blocks: bytes) -> None:
+        self.blocks = list(blocks)
+        self.capture_overruns = 0
+
+    def read_capture(self) -> bytes:
+        """Take all that was said."""
+        blocks, self.blocks = self.blocks, []
+        return b"".join(blocks)
+
+    def counters(self) -> PortCounters:
+        """Tell what did not find room."""
+        return PortCounters(capture_overruns=self.capture_overruns)
+
+    async def until_taken(self) -> None:
+        """Wait until the recording has taken all."""
+        await until(lambda: not self.blocks)
 
 
 @pytest.fixture
@@ -32,9 +54,10 @@ async def writer(tmp_path: Path) -> AsyncIterator[RecordingWriter]:
 
 async def test_stereo(writer: RecordingWriter, tmp_path: Path) -> None:
     """A recording lies in a folder of its day, left caller, right agent, and says what it is."""
-    recording = writer.open("uuid", NOON)
-    recording.write(block())
-    recording.write(block(5, 3, 4))
+    spoken = Spoken(block())
+    recording = writer.open("uuid", spoken)
+    await spoken.until_taken()
+    spoken.blocks.append(block(5, 3, 4))
     described = await recording.close()
     path = tmp_path / "recordings" / "2026-11-21" / "uuid.wav"
     sound, rate_hz = soundfile.read(path, dtype="int16")
@@ -55,9 +78,9 @@ async def test_stereo(writer: RecordingWriter, tmp_path: Path) -> None:
 
 async def test_part_until_it_is_whole(writer: RecordingWriter, tmp_path: Path) -> None:
     """While a call goes on its recording is a `.part` file."""
-    recording = writer.open_file(tmp_path / "call.wav", NOON)
-    recording.write(block())
-    await flushed(writer)
+    spoken = Spoken(block())
+    recording = writer.open_file(tmp_path / "call.wav", spoken)
+    await until((tmp_path / "call.wav.part").exists)
     during = names(tmp_path)
     await recording.close()
 
@@ -67,16 +90,18 @@ async def test_part_until_it_is_whole(writer: RecordingWriter, tmp_path: Path) -
 
 async def test_without_sound(writer: RecordingWriter, tmp_path: Path) -> None:
     """A call without sound has no recording, and no file is named that does not exist."""
-    assert None is await writer.open("uuid", NOON).close()
+    assert None is await writer.open("uuid", Spoken()).close()
     assert [] == names(tmp_path)
 
 
 async def test_several_at_once(writer: RecordingWriter, tmp_path: Path) -> None:
     """Recordings that grow at the same time do not mix."""
-    recordings = [writer.open_file(tmp_path / f"{n}.wav", NOON) for n in range(5)]
-    for _ in range(4):
-        for number, recording in enumerate(recordings):
-            recording.write(block(2, number, number))
+    calls = [Spoken() for _ in range(5)]
+    recordings = [writer.open_file(tmp_path / f"{number}.wav", spoken) for number, spoken in enumerate(calls)]
+    for _ in range(3):
+        for number, spoken in enumerate(calls):
+            spoken.blocks.append(block(2, number, number))
+        await asyncio.gather(*(spoken.until_taken() for spoken in calls))
     await asyncio.gather(*(recording.close() for recording in recordings))
 
     assert [{number} for number in range(5)] == [
@@ -91,9 +116,10 @@ class TestFailures:
         """Where no folder can be, the recording fails by name, and blocks that follow do no harm."""
         (tmp_path / "file").write_text("")
         writer = RecordingWriter(tmp_path / "file", RATE_HZ)
-        recording = writer.open("uuid", NOON)
-        for _ in range(3):
-            recording.write(block())
+        spoken = Spoken(block())
+        recording = writer.open("uuid", spoken)
+        await spoken.until_taken()
+        spoken.blocks.append(block())
         described = await recording.close()
         await writer.stop()
 
@@ -103,11 +129,11 @@ class TestFailures:
 
     async def test_file_is_removed(self, writer: RecordingWriter, tmp_path: Path) -> None:
         """A recording whose file goes away fails by name."""
-        recording = writer.open_file(tmp_path / "call.wav", NOON)
-        recording.write(block(50))
-        await flushed(writer)
+        spoken = Spoken(block(50))
+        recording = writer.open_file(tmp_path / "call.wav", spoken)
+        await until((tmp_path / "call.wav.part").exists)
         (tmp_path / "call.wav.part").unlink()
-        recording.write(block(50))
+        spoken.blocks.append(block(50))
         described = await recording.close()
 
         assert described is not None
@@ -117,9 +143,7 @@ class TestFailures:
     async def test_part_file_is_taken(self, writer: RecordingWriter, tmp_path: Path) -> None:
         """What another recording writes is left alone."""
         (tmp_path / "call.wav.part").write_text("mine")
-        recording = writer.open_file(tmp_path / "call.wav", NOON)
-        recording.write(block())
-        described = await recording.close()
+        described = await writer.open_file(tmp_path / "call.wav", Spoken(block())).close()
 
         assert described is not None
         assert "failed" == described["state"]
@@ -127,72 +151,50 @@ class TestFailures:
 
     async def test_half_a_sample(self, writer: RecordingWriter, tmp_path: Path) -> None:
         """Whatever the writing raises is named, and the call is not kept waiting for its end."""
-        recording = writer.open_file(tmp_path / "call.wav", NOON)
-        recording.write(b"odd")
-        described = await recording.close()
+        described = await writer.open_file(tmp_path / "call.wav", Spoken(b"odd")).close()
 
         assert described is not None
         assert "failed" == described["state"]
 
     async def test_one_failure_is_one(self, writer: RecordingWriter, tmp_path: Path) -> None:
         """A recording that fails takes no other with it."""
-        bad, good = (writer.open_file(tmp_path / f"{name}.wav", NOON) for name in ("bad", "good"))
-        bad.write(b"odd")
-        good.write(block())
+        bad = writer.open_file(tmp_path / "bad.wav", Spoken(b"odd"))
+        good = writer.open_file(tmp_path / "good.wav", Spoken(block()))
         results = await asyncio.gather(bad.close(), good.close())
 
         assert ["failed", "ok"] == [result and result["state"] for result in results]
 
-    async def test_slow_disk(self, writer: RecordingWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Beyond the backlog a recording ends early rather than take memory; what was taken is kept, others go on."""
-        monkeypatch.setattr(recording_module, "BACKLOG_BYTES_MAX", 2 * len(block()))
-        disk = threading.Event()
-
-        def wait() -> None:
-            disk.wait(10)
-
-        writer.submit(wait, 0)
-        slow = writer.open_file(tmp_path / "slow.wav", NOON)
-        for _ in range(5):
-            slow.write(block())
-        disk.set()
-        described = await slow.close()
-        later = writer.open_file(tmp_path / "later.wav", NOON)
-        later.write(block())
+    async def test_slow_disk(self, writer: RecordingWriter, tmp_path: Path) -> None:
+        """A recording whose sound was not taken in time ends before the hole; what was taken is kept."""
+        spoken = Spoken(block())
+        recording = writer.open_file(tmp_path / "slow.wav", spoken)
+        await spoken.until_taken()
+        spoken.capture_overruns = 1
+        spoken.blocks.append(block(100))
+        await spoken.until_taken()
+        spoken.blocks.append(block())
+        described = await recording.close()
 
         assert described is not None
         assert ("failed", TOO_SLOW) == (described["state"], described["error"])
-        assert 0 < described["duration_ms"]
-        assert "ok" == (await later.close() or {})["state"]
+        assert 2200 == described["duration_ms"]
 
     async def test_after_the_end(self, tmp_path: Path) -> None:
-        """When the agent has stopped writing, a call that still ends is not kept waiting."""
+        """When the agent stops, the recordings of calls that go on are complete until then, and say so."""
         writer = RecordingWriter(tmp_path, RATE_HZ)
-        recording = writer.open_file(tmp_path / "call.wav", NOON)
+        recording = writer.open_file(tmp_path / "call.wav", Spoken(block()))
         await writer.stop()
-        recording.write(block())
+        described = await asyncio.wait_for(recording.close(), 5)
 
-        assert "failed" == (await asyncio.wait_for(recording.close(), 5) or {})["state"]
-
-    async def test_broken_job(self, writer: RecordingWriter, tmp_path: Path) -> None:
-        """The thread outlives whatever a job does."""
-
-        def fail() -> None:
-            raise ZeroDivisionError
-
-        writer.submit(fail, 0)
-        recording = writer.open_file(tmp_path / "call.wav", NOON)
-        recording.write(block())
-
-        assert "ok" == (await recording.close() or {})["state"]
+        assert described is not None
+        assert ("failed", STOPPED, 200) == (described["state"], described["error"], described["duration_ms"])
+        assert 1600 == soundfile.info(tmp_path / "call.wav").frames
 
 
 async def test_stop_writes_what_waits(tmp_path: Path) -> None:
     """Stopping waits until every block is on the disk."""
     writer = RecordingWriter(tmp_path, RATE_HZ)
-    recording = writer.open_file(tmp_path / "call.wav", NOON)
-    for _ in range(20):
-        recording.write(block())
+    recording = writer.open_file(tmp_path / "call.wav", Spoken(*[block()] * 20))
     closing = asyncio.create_task(recording.close())
     await asyncio.sleep(0)
     await writer.stop()
@@ -202,11 +204,11 @@ async def test_stop_writes_what_waits(tmp_path: Path) -> None:
     assert ("ok", 4000) == (described["state"], described["duration_ms"])
 
 
-async def flushed(writer: RecordingWriter) -> None:
-    """Wait until the thread has done what it was given so far."""
-    done = threading.Event()
-    writer.submit(done.set, 0)
-    await asyncio.to_thread(done.wait, 10)
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the writing thread has brought something about."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  (a thread knows no event of the loop's)
+            await asyncio.sleep(0.01)
 
 
 def names(folder: Path) -> list[str]:

@@ -55,6 +55,7 @@ class NativeFramePort:
         )
         self.read = self._port.read
         self.write = self._port.write
+        self.sent = self._port.sent
         self.queued = self._port.queued
         self.flush = self._port.flush
         self.finish = self._port.finish
@@ -65,10 +66,6 @@ class NativeFramePort:
         """See `FramePort`."""
         stream.startTransmit(self._port)
         self._port.startTransmit(stream)
-
-    def sent(self) -> int:
-        """See `AudioPort`."""
-        return int(self._port.sent)
 
     def counters(self) -> PortCounters:
         """See `AudioPort`."""

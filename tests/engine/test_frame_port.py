@@ -55,7 +55,7 @@ def test_written_frames_come_back_unchanged_and_in_order(engine: Engine) -> None
     assert port.write(frames(1, 60)) == 60
     port.finish()
 
-    engine.ticks_until(lambda: port.sent == 60)
+    engine.ticks_until(lambda: port.sent() == 60)
     engine.ticks(1)
 
     heard = values(port.read())
@@ -71,7 +71,7 @@ def test_capture_pairs_what_was_heard_and_said_in_one_tick(engine: Engine) -> No
     port = looped_port()
     port.write(frames(1, 20))
 
-    engine.ticks_until(lambda: port.sent == 20)
+    engine.ticks_until(lambda: port.sent() == 20)
     engine.ticks(1)
 
     captured = pairs(port.read_capture())
@@ -86,7 +86,7 @@ def test_capture_tells_the_two_sides_apart(engine: Engine) -> None:
     speaker.startTransmit(listener)
     speaker.write(frame(7) * 5)
 
-    engine.ticks_until(lambda: speaker.sent == 5)
+    engine.ticks_until(lambda: speaker.sent() == 5)
     engine.ticks(1)
 
     assert [(0, 7)] * 5 == [pair for pair in pairs(speaker.read_capture()) if any(pair)]
@@ -98,14 +98,14 @@ def test_flush_drops_the_rest_at_once(engine: Engine) -> None:
     """After flush() not one further frame is played, and every frame is accounted for."""
     port = looped_port()
     port.write(frames(1, 50))
-    engine.ticks_until(lambda: port.sent >= 3)
+    engine.ticks_until(lambda: port.sent() >= 3)
 
     dropped = port.flush()
-    sent = port.sent
+    sent = port.sent()
 
     assert (50, 0) == (sent + dropped, port.queued())
     engine.ticks(3)
-    assert sent == port.sent
+    assert sent == port.sent()
     assert [*range(1, sent + 1)] == [value for value in values(port.read()) if value]
     assert 50 == port.write(frames(51, 100))
 
@@ -115,16 +115,16 @@ def test_pause_keeps_the_queue(engine: Engine) -> None:
     """A paused port is silent; released, it goes on with the very next frame, and nothing counts as an underrun."""
     port = looped_port()
     port.write(frames(1, 20))
-    engine.ticks_until(lambda: port.sent >= 3)
+    engine.ticks_until(lambda: port.sent() >= 3)
 
     port.pause(True)
     engine.ticks(1)
-    sent = port.sent
+    sent = port.sent()
     engine.ticks(5)
-    assert (sent, 20 - sent) == (port.sent, port.queued())
+    assert (sent, 20 - sent) == (port.sent(), port.queued())
 
     port.pause(False)
-    engine.ticks_until(lambda: port.sent == 20)
+    engine.ticks_until(lambda: port.sent() == 20)
     engine.ticks(1)
     assert [*range(1, 21)] == [value for value in values(port.read()) if value]
     assert (0, 0) == (port.stats()["underruns"], port.stats()["pauses"])
@@ -135,15 +135,15 @@ def test_underruns_are_the_silent_ticks_inside_a_stream(engine: Engine) -> None:
     """The counter equals the hole that a listener hears, and a finished stream leaves none."""
     port = looped_port(gap_limit_ticks=500)
     port.write(frame(1))
-    engine.ticks_until(lambda: port.sent == 1)
+    engine.ticks_until(lambda: port.sent() == 1)
     engine.ticks(3)
     assert 0 == port.stats()["underruns"]
     port.write(frame(2))
-    engine.ticks_until(lambda: port.sent == 2)
+    engine.ticks_until(lambda: port.sent() == 2)
     port.finish()
     engine.ticks(3)
     port.write(frame(3))
-    engine.ticks_until(lambda: port.sent == 3)
+    engine.ticks_until(lambda: port.sent() == 3)
     engine.ticks(1)
 
     heard = values(port.read())
@@ -156,11 +156,11 @@ def test_a_long_gap_is_a_pause(engine: Engine) -> None:
     """Beyond the limit a gap is no underrun, and the next stream gets a cushion of its own."""
     port = looped_port(gap_limit_ticks=2, cushion_frames=3)
     port.write(frame(1))
-    engine.ticks_until(lambda: port.sent == 1)
+    engine.ticks_until(lambda: port.sent() == 1)
     engine.ticks(5)
     written_at = port.stats()["ticks"]
     port.write(frame(2))
-    engine.ticks_until(lambda: port.sent == 2)
+    engine.ticks_until(lambda: port.sent() == 2)
 
     assert port.stats()["ticks"] - written_at >= 3
     assert (0, 1) == (port.stats()["underruns"], port.stats()["pauses"])
@@ -171,7 +171,7 @@ def test_a_reader_that_stays_away_loses_the_newest_frames(engine: Engine) -> Non
     """A full ring keeps its oldest frames; what is lost is counted and lies behind what was read."""
     port = looped_port(received_frames=4, capture_frames=6, cushion_frames=0)
     port.write(frames(1, 20))
-    engine.ticks_until(lambda: port.sent == 20)
+    engine.ticks_until(lambda: port.sent() == 20)
     engine.clock.stop()
 
     lost = port.stats()
@@ -213,7 +213,7 @@ def test_closed_port_can_still_be_read(engine: Engine) -> None:
     """close() takes the port off the bridge and keeps what it had received."""
     port = looped_port()
     port.write(frame(9))
-    engine.ticks_until(lambda: port.sent == 1)
+    engine.ticks_until(lambda: port.sent() == 1)
     engine.ticks(1)
 
     port.close()
