@@ -147,6 +147,7 @@ class Agent:
                 speech=speech,
                 announced=announced if settings.cekura.announced_runs_only else None,
                 evidence=evidence.decide,
+                messages=self.endpoint.messages,
                 on_finished=on_finished,
             )
         )

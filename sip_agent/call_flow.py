@@ -82,6 +82,8 @@ class FlowParts:
     """The only runs that are admitted, unless it is None."""
     evidence: Callable[[CallRecord], dict[str, Any] | None] = lambda _record: None
     """Says what of a call that is over is to be sent to a platform; its record's `evidence`."""
+    messages: Callable[[str], list[dict[str, Any]]] = lambda _call_id: []
+    """Gives the SIP messages of the call with a Call-ID, once; its record's `messages`."""
     on_finished: Callable[[CallRecord], None] = lambda _record: None
     """Told of each INVITE that is over, also of those that only a summary records."""
 
@@ -388,6 +390,7 @@ class CallFlow:
             await self._keep(_summary_record(summary))
 
     async def _finish(self, record: CallRecord) -> None:
+        record.messages += self._parts.messages(record.call_id)
         await self._keep(record)
         self._parts.on_finished(record)
 

@@ -148,6 +148,7 @@ async def place_call(
     if request.record is None:
         record.recording = None
     record.call_id = dialog.call_id
+    record.messages = endpoint.messages(dialog.call_id)
     return CallResult(record=record, statuses=tuple(call.statuses))
 
 

@@ -21,6 +21,14 @@ def milliseconds_between(start: datetime | None, end: datetime | None) -> int | 
     return round((end - start).total_seconds() * 1000)
 
 
+def message_entry(at_s: float, sent: bool, text: str, cseq: int) -> dict[str, Any]:
+    """Return an item of a record's `messages`: a SIP message as it passed the transport, at a time since the epoch.
+
+    `text` is the method of a request, the status and reason phrase of a response.
+    """
+    return {"at": format_timestamp(datetime.fromtimestamp(at_s, UTC)), "sent": sent, "text": text, "cseq": cseq}
+
+
 @dataclass(slots=True, kw_only=True)
 class RtpDirection:
     """RTP figures of one direction (RFC 3550 §6.4): `tx` figures of loss and jitter are what the peer reported."""
@@ -89,6 +97,7 @@ class CallRecord:
     talk_ms: int | None = None
     rx_first_audio_ms: int | None = None
     tx_first_audio_ms: int | None = None
+    messages: list[dict[str, Any]] = field(default_factory=list)
     codec: str | None = None
     clock_rate_hz: int | None = None
     srtp: str | None = None

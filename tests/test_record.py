@@ -51,6 +51,7 @@ KEYS = [
     "talk_ms",
     "rx_first_audio_ms",
     "tx_first_audio_ms",
+    "messages",
     "codec",
     "clock_rate_hz",
     "srtp",

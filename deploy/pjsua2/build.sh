@@ -13,7 +13,7 @@ set -euo pipefail
 readonly MIN_VERSION=2.17
 readonly LOCAL_VERSION=sipagent.1
 readonly WRAPPER_INPUTS=(pjsua2_ext.i ring.hpp playout.hpp pj_calls.hpp frame_port.hpp bridge_clock.hpp waker.hpp
-  invite_gate.hpp fitted_buffers.hpp make_wheel.py
+  invite_gate.hpp message_tap.hpp fitted_buffers.hpp make_wheel.py
   faults.i impairment.hpp courier.hpp line.hpp noise_source.hpp vanisher.hpp)
 readonly CONFIGURE_FLAGS=(--disable-shared --disable-sound --disable-video --enable-epoll --with-external-srtp
   --with-external-speex --enable-speex-resample --disable-speex-codec --disable-speex-aec --disable-gsm-codec

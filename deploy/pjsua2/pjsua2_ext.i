@@ -15,6 +15,7 @@
 #include "bridge_clock.hpp"
 #include "frame_port.hpp"
 #include "invite_gate.hpp"
+#include "message_tap.hpp"
 #include "waker.hpp"
 
 namespace {
@@ -154,6 +155,7 @@ bool trim_memory() { return malloc_trim(0) != 0; }
 %keeps_interpreter_lock(BridgeClock::late_ticks)
 %keeps_interpreter_lock(BridgeClock::max_lag_us)
 %keeps_interpreter_lock(Waker::wake)
+%keeps_interpreter_lock(MessageTap::take)
 %keeps_interpreter_lock(InviteGate::stats)
 %keeps_interpreter_lock(InviteGate::block)
 %keeps_interpreter_lock(InviteGate::unblock)
@@ -178,6 +180,7 @@ bool trim_memory() { return malloc_trim(0) != 0; }
 %catches(pj::Error) sip_agent::BridgeClock::BridgeClock;
 %catches(pj::Error) sip_agent::BridgeClock::start;
 %catches(pj::Error) sip_agent::Waker::Waker;
+%catches(pj::Error) sip_agent::MessageTap::MessageTap;
 %catches(pj::Error) sip_agent::InviteGate::InviteGate;
 %catches(pj::Error) sip_agent::HeldInvite::reject;
 %catches(pj::Error) sip_agent::HeldInvite::pass_on;
@@ -198,6 +201,7 @@ bool trim_memory() { return malloc_trim(0) != 0; }
 %may_set_python_error(sip_agent::FramePort::_bind_sent)
 %may_set_python_error(sip_agent::FramePort::read_capture)
 %may_set_python_error(sip_agent::FramePort::stats)
+%may_set_python_error(sip_agent::MessageTap::take)
 %may_set_python_error(sip_agent::InviteGate::stats)
 %may_set_python_error(sip_agent::HeldInvite::_message)
 %exception sip_agent::HeldInvite::reject {
@@ -341,6 +345,33 @@ public:
             "rejected", Number{count.rejected.get()}, "passed", Number{count.passed.get()}, "overflow",
             Number{count.overflow.get()}, "other_methods", Number{count.other_methods.get()}, "oversized",
             Number{count.oversized.get()}, "blocked_dropped", Number{count.blocked_dropped.get()});
+    }
+}
+
+class MessageTap {
+public:
+    MessageTap();
+    ~MessageTap();
+    void close();
+};
+
+%extend MessageTap {
+    /* A list of (seconds since the epoch, sent, text, cseq). */
+    PyObject* take(const std::string& call_id) {
+        const sip_agent::MessageTap::Messages messages = $self->take(call_id);
+        PyObject* list = PyList_New(static_cast<Py_ssize_t>(messages.size()));
+        for (std::size_t i = 0; list && i < messages.size(); ++i) {
+            const sip_agent::TappedMessage& message = messages[i];
+            PyObject* text = PyUnicode_DecodeUTF8(message.text.data(), static_cast<Py_ssize_t>(message.text.size()), "replace");
+            PyObject* item = text ? Py_BuildValue("dONi", message.at_s, message.sent ? Py_True : Py_False, text, message.cseq)
+                                  : nullptr;
+            if (item) {
+                PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), item);
+            } else {
+                Py_CLEAR(list);
+            }
+        }
+        return list;
     }
 }
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sip_agent.cli.config import ConfigOption
+from sip_agent.cli.ladder import print_ladder
 from sip_agent.cli.options import with_options
 from sip_agent.cli.output import ExitStatus, console, plain, print_json, stderr
 from sip_agent.cli.turns import metrics_table, turns_table
@@ -47,6 +48,7 @@ SECTIONS = {
         *("invite_received_at", "ringing_at", "answered_at", "ended_at", "ringing_delay_ms"),
         *("answer_delay_ms", "setup_ms", "talk_ms", "rx_first_audio_ms", "tx_first_audio_ms"),
     ),
+    "Messages": ("messages",),
     "Media": ("codec", "clock_rate_hz", "srtp", "rtp", "audio"),
     "Headers": ("headers",),
     "DTMF": ("dtmf",),
@@ -114,6 +116,9 @@ Since = Annotated[
     datetime | None,
     typer.Option("--since", parser=parse_since, metavar="TIME", help="Calls from this time on: RFC 3339, or 2h."),
 ]
+Identifier = Annotated[
+    str, typer.Argument(metavar="ID", help="Call uuid or its start, Call-ID, run:, scenario: or result:ID.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -172,10 +177,7 @@ def list_calls(
 
 @app.command("show")
 def show_call(
-    identifier: Annotated[
-        str,
-        typer.Argument(metavar="ID", help="Call uuid or its start, Call-ID, run:, scenario: or result:ID."),
-    ],
+    identifier: Identifier,
     *,
     as_json: AsJson = False,
     config: ConfigOption = None,
@@ -187,20 +189,32 @@ def show_call(
 
         sip-agent calls show run:4711 --json
     """
-    with _store(config) as store:
-        found = store.find(identifier)
-    if not found:
-        _refuse(
-            f"no call record has the uuid (or 6 characters of it), the Call-ID or the id {identifier!r}; "
-            "see what there is: sip-agent calls list"
-        )
-    if len(found) > 1:
-        candidates = (f"  {document['call_uuid']}  {document['invite_received_at']}" for document in found)
-        _refuse(f"{identifier!r} names {len(found)} call records; show one by its uuid:", *candidates)
+    document = _find_one(identifier, config)
     if as_json:
-        print_json(found[0])
+        print_json(document)
     else:
-        print_sections(found[0])
+        print_sections(document)
+
+
+@app.command("ladder")
+def show_ladder(identifier: Identifier, *, as_json: AsJson = False, config: ConfigOption = None) -> None:
+    """Show the SIP messages of a call and when they passed: challenges and retransmissions too.
+
+    What came after the call was recorded, like the ACK of a refusal, is missing. The light engine notes no messages.
+
+    Example:
+        sip-agent calls ladder run:4711
+    """
+    document = _find_one(identifier, config)
+    if as_json:
+        print_json(document.get("messages", []))
+    elif document.get("messages"):
+        print_ladder(document)
+    else:
+        _refuse(
+            f"call {document['call_uuid']} has no SIP messages: it is not over, it did not come by SIP, "
+            "or it came when the light engine ran, or an older release"
+        )
 
 
 @app.command("export")
@@ -232,6 +246,20 @@ def export_calls(
                 write(documents, file)
         except OSError as error:
             raise typer.BadParameter(f"cannot write {output}: {error.strerror}") from error
+
+
+def _find_one(identifier: str, config: Path | None) -> dict[str, Any]:
+    with _store(config) as store:
+        found = store.find(identifier)
+    if not found:
+        _refuse(
+            f"no call record has the uuid (or 6 characters of it), the Call-ID or the id {identifier!r}; "
+            "see what there is: sip-agent calls list"
+        )
+    if len(found) > 1:
+        candidates = (f"  {document['call_uuid']}  {document['invite_received_at']}" for document in found)
+        _refuse(f"{identifier!r} names {len(found)} call records; show one by its uuid:", *candidates)
+    return found[0]
 
 
 def _store(config: Path | None) -> AbstractContextManager["CallReader"]:

@@ -20,6 +20,7 @@ from sip_agent.config import AccountSettings, Settings, SrtpMode
 from sip_agent.errors import SettingsError, StackRefusal
 from sip_agent.invite import bracketed
 from sip_agent.line import LineFaults
+from sip_agent.record import message_entry
 from sip_agent.status import SipStatus, reason_phrase
 from sip_agent.ua import engine
 from sip_agent.ua.accounts import (
@@ -109,6 +110,7 @@ class Endpoint:
         self._dialogs: dict[Dialog, Any] = {}
         self._gate: Any = None
         self._clock: Any = None
+        self._tap: Any = None
         self._lines: Lines | None = None
         self._passed: Dialog | None = None
         self._passing_faults: LineFaults | None = None
@@ -162,6 +164,10 @@ class Endpoint:
         gate = self._gate
         counters: dict[str, int] = {} if gate is None else gate.stats()
         return counters
+
+    def messages(self, call_id: str) -> list[dict[str, Any]]:
+        """Return the SIP messages of a call so far, and forget them: a record's `messages`; [] on the light engine."""
+        return [] if self._tap is None else [message_entry(*message) for message in self._tap.take(call_id)]
 
     def account_for(self, source_host: str, user: str) -> str | None:
         """Return the name of the account through which a call came, if any."""
@@ -217,6 +223,7 @@ class Endpoint:
         library.libInit(self._library_config())
         if engine.is_native():
             self._gate = pj.InviteGate(HELD_INVITES_MAX, self._settings.sip.rewrite_contact)
+            self._tap = pj.MessageTap()
             if any(route.faults.named for route in self._settings.routes):
                 self._lines = Lines()
         self._enable_codecs(library)
@@ -364,7 +371,9 @@ class Endpoint:
             self._lines.close()
         if self._gate is not None:
             self._gate.close()
-        self._gate = self._clock = None
+        if self._tap is not None:
+            self._tap.close()
+        self._gate = self._tap = self._clock = None
         # Registrars are told good-bye, which takes a second; without any, there is nothing to wait for. The accounts
         # stay until then: they have the credentials for the challenge.
         library.libDestroy(0 if self._account_settings else engine.load().PJSUA_DESTROY_NO_NETWORK)

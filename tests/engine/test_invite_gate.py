@@ -340,3 +340,19 @@ def test_shutdown_with_an_invite_held_is_clean(engine: Engine) -> None:
     with pytest.raises(pj.Error):
         invite.pass_on()
     assert b"call-1" in invite.message
+
+
+@engine_test()
+def test_messages_of_a_call_are_noted_once(engine: Engine) -> None:
+    """The tap has what came and what was answered, forgets it when it is taken, and remembers only so many calls."""
+    tap = pj.MessageTap()
+    caller = Caller(engine)
+    caller.send(caller.request("INVITE", sdp=OFFER))
+    held(engine).reject(486, "Busy Here")
+    engine.wait_for(caller.received)
+
+    noted = [(sent, text, cseq) for _, sent, text, cseq in tap.take("call-1")]
+
+    assert [(False, "INVITE", 1), (True, "486 Busy Here", 1)] == noted
+    assert [] == tap.take("call-1")
+    tap.close()
