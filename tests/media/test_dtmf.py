@@ -12,8 +12,14 @@ from media.dtmf import DIGITS, HIGH_HZ, LOW_HZ, DtmfDetector, dtmf_tone, dtmf_to
 from media.frames import silence, to_int16
 from media.levels import level_dbov
 from media.tones import dominant_frequency_hz
+from tests.media.voices import spoken
 
 _RATE_HZ = 8000
+
+PHRASE = (
+    "Good morning, this is the reservation line. Press one for a table, two for the opening hours, or say nine, seven, "
+    "three, eight. We are open from half past eleven until ten in the evening; who is calling, please? Aaah, eee, ooo."
+)
 
 # 0 dBm0 in G.711 lies 3.17 dB below the loudest sine, which has -3.01 dBov.
 _DBM0 = -6.18
@@ -163,6 +169,14 @@ def test_hears_digits_in_noise(seed: int) -> None:
 def test_speech_is_hardly_ever_taken_for_digits() -> None:
     """Ten minutes of clear vowels, each with a few strong harmonics, hold at most one false digit."""
     assert len("".join(_detect(_speech(120, seed), piece=_RATE_HZ) for seed in range(5))) <= 1
+
+
+@pytest.mark.parametrize("voice", ["en-us", "en-us+f3", "en-us+m3", "de", "fr+f2", "ru"])
+def test_spoken_words_are_no_digits(voice: str) -> None:
+    """Sentences, numbers among them, said by men and women of several languages, loud and soft, hold no digit."""
+    speech = spoken(PHRASE, _RATE_HZ, voice) / 32768
+    for gain in (0.25, 1.0, 3.0):
+        assert _detect(to_int16(gain * speech)) == ""
 
 
 def test_noise_holds_no_digits() -> None:

@@ -14,12 +14,12 @@ _RATE_HZ = 22_050
 
 
 @functools.cache
-def spoken(text: str, sample_rate_hz: int) -> Samples:
+def spoken(text: str, sample_rate_hz: int, voice: str | None = None) -> Samples:
     """Return a text as espeak-ng says it, without the silence around it."""
 
     async def synthesize() -> Samples:
         synthesizer = EspeakSynthesizer()
-        pieces = synthesizer.synthesize(text, voice=None, sample_rate_hz=_RATE_HZ)
+        pieces = synthesizer.synthesize(text, voice=voice, sample_rate_hz=_RATE_HZ)
         return np.concatenate([piece async for piece in pieces])
 
     with ThreadPoolExecutor(1) as thread:  # tests with a loop of their own ask as well
