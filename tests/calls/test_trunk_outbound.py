@@ -171,7 +171,7 @@ async def test_a_busy_number(outbound: Outbound, cekura: OutboundStandIn) -> Non
 
 
 async def test_killed_in_between(outbound: Outbound, cekura: OutboundStandIn, asterisk: Asterisk) -> None:
-    """Who is killed while its calls go on, and takes the result up again, dials nobody twice."""
+    """Who is killed while its calls go on, and takes the result up again, dials nobody twice; its call is joined."""
     cekura.life = ["pending"]
     before = len(asterisk.taken)
     original = cekura.begin
@@ -186,8 +186,11 @@ async def test_killed_in_between(outbound: Outbound, cekura: OutboundStandIn, as
     process.kill()
     await process.communicate()
 
-    status, _, errors = await outbound.run("--result", "16870", "--timeout", "3s")
+    status, output, errors = await outbound.run("--result", "16870", "--timeout", "3s", "--json")
     assert 3 == status, errors
+    report = json.loads(output)
+    assert ["interrupted"] == [item["record"] and item["record"]["outcome"] for item in report["runs"]]
+    assert 0 == report["counts"]["never_arrived"]
     assert "run 34625: not dialled: it was dialled before, and no run is dialled twice" in errors
     assert 1 == len(asterisk.taken) - before
     assert 1 == cekura.requests[START_VOICE]

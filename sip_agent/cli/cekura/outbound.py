@@ -147,6 +147,7 @@ def _print_plan(planned: "list[Planned]", request: "RunRequest", trunk: "Trunk")
 async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk", result_id: int | None) -> int:
     from sip_agent.agent import Agent
     from sip_agent.platforms.cekura.outbound import Dialer, advice, check_agent
+    from sip_agent.platforms.cekura.runs import begun_at
     from sip_agent.store import dial_ledger
 
     settings = following.settings
@@ -163,17 +164,19 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
             chosen = await interrupts.during(_allowed(client, request, following, ledger.count(now)))
             interrupts.check()
             result = await start_runs(client, "voice", request, chosen, now)
+            since = now
         else:
             result = await interrupts.during(client.result(result_id))
+            since = begun_at(result, now)
         dialer = Dialer(result.id, trunk, settings.outbound, ledger, agent.place_call, say=say)
         resources.push_async_callback(dialer.close)
 
         def dial(seen: "Followed") -> None:
             dialer.look(joined.run for joined in seen.joined.runs)
 
-        work = interrupts.during(follow(client, result, following, records, now, watch=dial))
+        work = interrupts.during(follow(client, result, following, records, since, watch=dial))
         followed = await follow_or_end(client, result.id, work)
-        return conclude(followed, following, now, undialled=tuple(advice(dialer.undialled)))
+        return conclude(followed, following, result.created_at or now, undialled=tuple(advice(dialer.undialled)))
 
 
 async def _allowed(
