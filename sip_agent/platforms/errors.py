@@ -52,4 +52,11 @@ class Unavailable(PlatformError):  # noqa: N818  (as Refused)
 
 
 class StartUncertain(PlatformError):  # noqa: N818  (as Refused)
-    """The request that starts runs was sent, and its answer was lost: the runs may be under way."""
+    """The request that starts runs was sent, and its answer was lost: the runs may be under way.
+
+    `found` are the results which may be those that it has begun.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, found: tuple[int, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.found = found

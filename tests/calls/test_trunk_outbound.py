@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from sip_agent.store import CallQuery, reading
 from tests.calls.agent_process import ENGINE, REPOSITORY, eventually, to_toml
 from tests.calls.kamailio import PASSWORD
 from tests.calls.trunks import CALLER_ID, NUMBER, Asterisk
-from tests.platforms.cekura.stand_in import END_CALLS, KEY, START_VOICE, CekuraStandIn
+from tests.platforms.cekura.stand_in import END_CALLS, KEY, START_VOICE, CekuraStandIn, hang_up
 from tests.ports import free_port, free_rtp_range, give_back
 
 pytestmark = pytest.mark.asterisk
@@ -194,6 +195,31 @@ async def test_killed_in_between(outbound: Outbound, cekura: OutboundStandIn, as
     assert "run 34625: not dialled: it was dialled before, and no run is dialled twice" in errors
     assert 1 == len(asterisk.taken) - before
     assert 1 == cekura.requests[START_VOICE]
+
+
+@pytest.mark.parametrize(("name", "status", "calls", "endings"), [((), 0, 1, 0), (("--name", "nightly"), 3, 0, 1)])
+async def test_the_answer_to_the_start_is_lost(  # noqa: PLR0917
+    outbound: Outbound,
+    cekura: OutboundStandIn,
+    asterisk: Asterisk,
+    name: tuple[str, ...],
+    status: int,
+    calls: int,
+    endings: int,
+) -> None:
+    """Runs under a name that only this start has are dialled; those that may be another's are ended."""
+    before = len(asterisk.taken)
+
+    async def lost(request: web.Request) -> web.StreamResponse:
+        cekura.begin(await request.json())
+        cekura.result["created_at"] = datetime.now(UTC).isoformat()
+        return await hang_up(request)
+
+    cekura.faults[START_VOICE] = [lost]
+    ended, _, errors = await outbound.run("--scenarios", "11547", *name)
+
+    assert (status, 1) == (ended, cekura.requests[START_VOICE]), errors
+    assert (calls, endings) == (len(asterisk.taken) - before, cekura.requests[END_CALLS])
 
 
 async def test_interrupted(outbound: Outbound, cekura: OutboundStandIn, asterisk: Asterisk) -> None:

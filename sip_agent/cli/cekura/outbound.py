@@ -26,7 +26,6 @@ from sip_agent.cli.cekura.starting import (
     agent_at_cekura,
     choice_options,
     start_runs,
-    unique_name,
 )
 from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.cli.options import with_options
@@ -82,7 +81,7 @@ def outbound(
     request = RunRequest(
         agent_id=agent_at_cekura(agent_id, settings),
         choice=choice,
-        name=name or unique_name(),
+        name=name,
         frequency=frequency,
         concurrency_limit=settings.outbound.max_calls,  # what we cannot dial yet waits there, before its window opens
     )
@@ -163,7 +162,7 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
         if result_id is None:
             chosen = await interrupts.during(_allowed(client, request, following, ledger.count(now)))
             interrupts.check()
-            result = await start_runs(client, "voice", request, chosen, now)
+            result = await start_runs(client, "voice", request, chosen, now, interrupts)
             since = now
         else:
             result = await interrupts.during(client.result(result_id))

@@ -26,7 +26,6 @@ from sip_agent.cli.cekura.starting import (
     flat,
     ids_option,
     start_runs,
-    unique_name,
 )
 from sip_agent.cli.interrupts import Interrupts, run_loop
 from sip_agent.cli.options import with_options
@@ -90,7 +89,7 @@ def run(
     request = RunRequest(
         agent_id=agent,
         choice=choice,
-        name=name or unique_name(),
+        name=name,
         frequency=frequency,
         test_profile_ids=flat(test_profiles),
         personality_ids=flat(personalities),
@@ -130,7 +129,7 @@ async def _run(request: "RunRequest", following: Following, *, serve: bool, via:
             await _warn_of_missing_records(records)
         interrupts.check()
         now = datetime.now(UTC)
-        result = await start_runs(client, via.value, request, chosen, now)
+        result = await start_runs(client, via.value, request, chosen, now, interrupts, held_here=serve)
         work = interrupts.during(follow(client, result, following, records, now))
         followed = await follow_or_end(client, result.id, work, held_here=serve)
         listening = tuple(openings(following.settings)) if serve else ()

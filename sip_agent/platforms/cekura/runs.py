@@ -114,17 +114,18 @@ async def start(client: CekuraClient, kind: RunKind, body: Mapping[str, Any], no
             found = await client.results(agent_id=body["agent_id"], name=body["name"], patience_s=LOOK_UP_S)
         except PlatformError:
             raise error from None
-        ids = [
-            str(result.id)
+        ids = tuple(
+            result.id
             for result in found
             if result.name == body["name"] and (result.created_at is None or result.created_at >= now - CLOCK_SKEW)
-        ]
+        )
         if not ids:
             raise
         raise StartUncertain(
             error.message,
-            f"nothing is sent twice; Cekura has started result {', '.join(ids)} under the name {body['name']!r}: "
-            f"sip-agent cekura wait {ids[0]}",
+            f"nothing is sent twice; Cekura has started result {', '.join(map(str, ids))} "
+            f"under the name {body['name']!r}: sip-agent cekura wait {ids[0]}",
+            found=ids,
         ) from error
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,41 @@ def now_record(**fields: Any) -> CallRecord:
 
 FUTURE = record().invite_received_at.replace(year=2100)  # type: ignore[union-attr]
 """After any test began; records are looked for from the start on."""
+
+
+def write_serving(command: Command, cekura: CekuraStandIn) -> tuple[int, int]:
+    """Write settings by which the agent can run here; return its SIP port and the first of its eight for RTP."""
+    port, first_rtp_port = free_port(socket.SOCK_DGRAM), free_rtp_range(8)[0]
+    command.write(
+        f"""
+[cekura]
+base_url = "{cekura.url}"
+agent_id = 5
+[sip]
+udp_port = {port}
+tcp_port = 0
+[media]
+rtp_ports = [{first_rtp_port}, {first_rtp_port + 7}]
+[admission]
+max_calls = 2
+[api]
+bind = ""
+"""
+    )
+    return port, first_rtp_port
+
+
+def begin_unanswered(cekura: CekuraStandIn, meanwhile: Callable[[], Awaitable[Any]] | None = None) -> None:
+    """Let the next start begin its runs and lose its answer."""
+
+    async def lost(request: Any) -> Any:
+        cekura.begin(await request.json())
+        cekura.result["created_at"] = FUTURE.isoformat()
+        if meanwhile is not None:
+            await meanwhile()
+        return await hang_up(request)
+
+    cekura.faults[START] = [lost]
 
 
 class TestRun:
@@ -221,23 +256,7 @@ class TestServe:
 
     async def test_a_real_call(self, command: Command, cekura: CekuraStandIn) -> None:
         """Cekura is told our address, calls, and the call is joined to its run; afterwards the port is free."""
-        port, first_rtp_port = free_port(socket.SOCK_DGRAM), free_rtp_range(8)[0]
-        command.write(
-            f"""
-[cekura]
-base_url = "{cekura.url}"
-agent_id = 5
-[sip]
-udp_port = {port}
-tcp_port = 0
-[media]
-rtp_ports = [{first_rtp_port}, {first_rtp_port + 7}]
-[admission]
-max_calls = 2
-[api]
-bind = ""
-"""
-        )
+        port, first_rtp_port = write_serving(command, cekura)
         calling: list[asyncio.Task[Any]] = []
 
         async def call(run_id: int) -> None:
@@ -320,22 +339,40 @@ class TestNothingIsStartedTwice:
         assert "named 'nightly', then: sip-agent cekura wait RESULT_ID" in ended.stderr
         assert 1 == len(ended.stderr.splitlines()[-1:])
 
-    async def test_the_answer_is_lost_and_the_result_found(self, command: Command, cekura: CekuraStandIn) -> None:
-        """`cekura wait` takes it up."""
+    @pytest.mark.parametrize("arguments", [(), ("--serve",)])
+    async def test_the_answer_is_lost_and_the_result_found(
+        self, command: Command, cekura: CekuraStandIn, arguments: tuple[str, ...]
+    ) -> None:
+        """A name that only this start has tells that it is ours: it is followed as if the answer had come."""
+        write_serving(command, cekura)
+        begin_unanswered(cekura)
 
-        async def lost(request: Any) -> Any:
-            cekura.begin(await request.json())
-            cekura.result["created_at"] = FUTURE.isoformat()
-            return await hang_up(request)
+        ended = await command.run("--json", *arguments)
 
-        cekura.faults[START] = [lost]
+        assert (0, 1) == (ended.status, cekura.requests[START]), ended.stderr
+        assert "going on with result 16870, named 'sip-agent 2" in ended.stderr
+        assert (True, 16870, 1) == (
+            ended.document["passed"],
+            ended.document["result_id"],
+            ended.document["counts"]["total"],
+        )
+        assert 0 == cekura.requests[END_CALLS]
 
-        ended = await command.run()
-        waited = await command("wait", "16870", "--poll-interval", "0.1s", "--json")
+    @pytest.mark.parametrize(("arguments", "endings"), [((), 0), (("--serve",), 1)])
+    async def test_a_result_under_a_given_name(
+        self, command: Command, cekura: CekuraStandIn, arguments: tuple[str, ...], endings: int
+    ) -> None:
+        """May be another's: it is named, and its calls are ended if the agent that they reach is shut down."""
+        write_serving(command, cekura)
+        begin_unanswered(cekura)
 
-        assert (3, 1) == (ended.status, cekura.requests[START])
+        ended = await command.run("--name", "nightly", *arguments)
+        waited = await command("wait", "16870", "--poll-interval", "0.1s", "--no-records", "--json")
+
+        assert (3, 1) == (ended.status, cekura.requests[START]), ended.stderr
+        assert endings == cekura.requests[END_CALLS]
         assert "sip-agent cekura wait 16870" in ended.stderr
-        assert (0, True) == (waited.status, waited.document["passed"])
+        assert ["cancelled" if endings else "completed"] == [run["status"] for run in waited.document["runs"]]
 
     @pytest.mark.parametrize(
         ("status", "document", "exit_status", "words"),
@@ -467,6 +504,30 @@ class TestInterrupting:
         ended = await command.end()
 
         assert (130, 1, 1) == (ended.status, cekura.requests[START], cekura.requests[END_CALLS])
+
+    @pytest.mark.parametrize(("name", "status"), [((), 130), (("--name", "nightly"), 3)])
+    async def test_while_the_start_is_not_answered_at_all(
+        self, command: Command, cekura: CekuraStandIn, name: tuple[str, ...], status: int
+    ) -> None:
+        """The calls of what has been started all the same are ended."""
+        answered, asked = asyncio.Event(), asyncio.Event()
+
+        async def late() -> None:
+            asked.set()
+            await answered.wait()
+
+        begin_unanswered(cekura, late)
+        await command.start("run", "--scenarios", "11547", "--no-records", *name)
+        await asked.wait()
+
+        command.process.send_signal(signal.SIGINT)
+        assert command.process.stderr is not None
+        assert b"interrupted; once more leaves at once\n" == await command.process.stderr.readline()
+        answered.set()
+        ended = await command.end()
+
+        assert (status, 1, 1) == (ended.status, cekura.requests[START], cekura.requests[END_CALLS])
+        assert "ending the calls of result 16870" in ended.stderr
 
     async def test_twice_leaves_at_once(self, command: Command, cekura: CekuraStandIn) -> None:
         """Even if Cekura does not answer."""

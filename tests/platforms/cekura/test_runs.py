@@ -140,9 +140,12 @@ class TestStarting:
 
         cekura.faults[START] = [lost]
 
-        with pytest.raises(StartUncertain, match=r"has started result 16870 under the name 'mine': .* wait 16870"):
+        with pytest.raises(
+            StartUncertain, match=r"has started result 16870 under the name 'mine': .* wait 16870"
+        ) as caught:
             await start(client, "sip", BODY, LONG_AGO)
 
+        assert (16870,) == caught.value.found
         assert (1, 1) == (cekura.requests[START], cekura.requests[RESULTS])
 
     async def test_an_older_result_of_that_name(self, client: CekuraClient, cekura: CekuraStandIn) -> None:
