@@ -49,9 +49,14 @@ def choice_options(
     first: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N of them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All scenarios of the agent.")] = False,
 ) -> "Choice":
-    """Read the options that choose scenarios."""
+    """Read the options that choose scenarios; raises SettingsError for ids beside what else would choose."""
     from sip_agent.platforms.cekura.runs import Choice
 
+    others = [
+        name for name, given in (("--tag", tag), ("--folder", folder is not None), ("--all", everything)) if given
+    ]
+    if scenarios and others:
+        raise SettingsError(f"--scenarios and {', '.join(others)}: keep the ids, or what chooses by itself")
     return Choice(ids=flat(scenarios), tags=tuple(tag or ()), folder=folder, first=first, everything=everything)
 
 

@@ -39,7 +39,7 @@ _SIP_ENDPOINT = re.compile(r"sip:(?:[^\s@:;/]+@)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Which scenarios to run: these ids, or those with `tags` and in `folder`, all of them or the first so many.
+    """Which scenarios to run: these ids, or those with `tags` and in `folder`; all of them or the first so many.
 
     To choose nothing is wrong use: `everything` has to be said.
     """
@@ -132,7 +132,7 @@ async def start(client: CekuraClient, kind: RunKind, body: Mapping[str, Any], no
 async def choose(client: CekuraClient, agent_id: int, choice: Choice) -> tuple[int, ...]:
     """Return the ids of the scenarios that are chosen, in Cekura's order. Raises PlatformError if there are none."""
     if choice.ids:
-        return tuple(dict.fromkeys(choice.ids))
+        return tuple(dict.fromkeys(choice.ids))[: choice.first]
     if not (choice.tags or choice.folder is not None or choice.first or choice.everything):
         raise SettingsError(
             "no scenarios are chosen: write --scenarios 101,102, --tag NAME, --folder A.B, --first N or --all"

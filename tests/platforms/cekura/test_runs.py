@@ -55,6 +55,7 @@ class TestChoosing:
         ("choice", "ids"),
         [
             (Choice(ids=(11549, 11547, 11549)), (11549, 11547)),
+            (Choice(ids=(11549, 11547, 11549, 11548), first=2), (11549, 11547)),
             (Choice(everything=True), (11547, 11548, 11549)),
             (Choice(first=2), (11547, 11548)),
             (Choice(tags=("smoke",)), (11547, 11548)),
