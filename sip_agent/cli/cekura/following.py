@@ -190,7 +190,8 @@ async def follow(
 ) -> "Followed":
     """Follow runs to their end, and show how they go: a live table on a terminal, else a line for each change.
 
-    `watch` is called whenever something was read.
+    `watch` is called whenever something was read. Whatever Cekura refuses now, it is too late for the exit status of
+    wrong use, which says that nothing was started.
     """
     from sip_agent.platforms.cekura.runs import Follower
     from sip_agent.platforms.errors import PlatformError
@@ -215,7 +216,6 @@ async def follow(
             raise PlatformError(
                 error.message,
                 "; ".join(filter(None, (error.hint, f"take it up again: sip-agent cekura wait {result.id}"))),
-                exit_status=error.exit_status,
             ) from error
 
 

@@ -462,12 +462,12 @@ class TestNothingIsStartedTwice:
         assert "may have been started" not in ended.stderr
 
     async def test_the_key_is_revoked_meanwhile(self, command: Command, cekura: CekuraStandIn) -> None:
-        """The wait ends at once, and can be taken up."""
+        """The wait ends at once, and can be taken up; status 3, as status 2 says that nothing was started."""
         cekura.faults[BULK] = [answer(401, {"detail": "Invalid API key."})]
 
         ended = await command.run("--no-records")
 
-        assert 2 == ended.status
+        assert (3, 1) == (ended.status, cekura.requests[START])
         assert "take it up again: sip-agent cekura wait 16870" in ended.stderr
 
 
