@@ -34,14 +34,9 @@ class Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.remove_signal_handler(number)
 
-    @property
-    def wanted(self) -> bool:
-        """Whether to leave is wanted by now."""
-        return self._wanted.is_set()
-
     def check(self) -> None:
         """Raise Interrupted if it is wanted by now."""
-        if self.wanted:
+        if self._wanted.is_set():
             raise Interrupted
 
     async def during(self, work: Awaitable[T]) -> T:

@@ -230,14 +230,14 @@ async def follow_or_end(
         followed = await work
     except BaseException as error:
         if held_here or isinstance(error, Interrupted):
-            await end_calls(client, result_id)
+            await _end_calls(client, result_id)
         raise
     if held_here and followed.timed_out:
-        await end_calls(client, result_id)
+        await _end_calls(client, result_id)
     return followed
 
 
-async def end_calls(client: "CekuraClient", result_id: int) -> None:
+async def _end_calls(client: "CekuraClient", result_id: int) -> None:
     """End the calls of a result, and say so."""
     from sip_agent.platforms.errors import PlatformError
 

@@ -162,7 +162,7 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
         if result_id is None:
             chosen = await interrupts.during(_allowed(client, request, following, ledger.count(now)))
             interrupts.check()
-            result = await start_runs(client, "voice", request, chosen, now, interrupts)
+            result = await start_runs(client, "voice", request, chosen, now)
             since = now
         else:
             result = await interrupts.during(client.result(result_id))

@@ -129,7 +129,7 @@ async def _run(request: "RunRequest", following: Following, *, serve: bool, via:
             await _warn_of_missing_records(records)
         interrupts.check()
         now = datetime.now(UTC)
-        result = await start_runs(client, via.value, request, chosen, now, interrupts, held_here=serve)
+        result = await start_runs(client, via.value, request, chosen, now)
         work = interrupts.during(follow(client, result, following, records, now))
         followed = await follow_or_end(client, result.id, work, held_here=serve)
         listening = tuple(openings(following.settings)) if serve else ()

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sip_agent.cli.cekura.following import end_calls, say
+from sip_agent.cli.cekura.following import say
 from sip_agent.errors import SettingsError
 
 if TYPE_CHECKING:
-    from sip_agent.cli.interrupts import Interrupts
     from sip_agent.config import Settings
     from sip_agent.platforms.cekura.client import CekuraClient, RunKind
     from sip_agent.platforms.cekura.model import Result
@@ -74,20 +73,12 @@ def unique_name() -> str:
 
 
 async def start_runs(
-    client: "CekuraClient",
-    kind: "RunKind",
-    request: "RunRequest",
-    chosen: tuple[int, ...],
-    now: datetime,
-    interrupts: "Interrupts",
-    *,
-    held_here: bool = True,
+    client: "CekuraClient", kind: "RunKind", request: "RunRequest", chosen: tuple[int, ...], now: datetime
 ) -> "Result":
     """Start runs, and say so; not to be interrupted, as only the answer tells which calls there are to end.
 
-    If the answer is lost, a result under a name that only this start has is the one. What was found under a name that
-    others may have is not followed: its calls are ended where they have nobody left, as they are held here, or as
-    that is wanted.
+    If the answer is lost, the result under a name that only this start has is the one. One under a name that was
+    given may be somebody else's: it is named, and left alone.
     """
     from sip_agent.platforms.cekura.model import Result
     from sip_agent.platforms.cekura.runs import result_of, start
@@ -101,9 +92,6 @@ async def start_runs(
             (found,) = error.found
             say(f"{error.message}; they were: going on with result {found}, named {name!r}")
             return Result(id=found, name=name)
-        if held_here or interrupts.wanted:
-            for found in error.found:
-                await end_calls(client, found)
         raise
     result = replace(result_of(started), name=started.name or name)
     say(f"started result {result.id}, {len(result.runs)} runs, named {result.name!r}")
