@@ -49,6 +49,11 @@ class Following:
     junit: Path | None
     markdown: Path | None
 
+    @property
+    def challenges(self) -> bool:
+        """Whether the agent asks callers for digest credentials; one that runs elsewhere may."""
+        return bool(self.settings.auth.users or self.agent_url)
+
 
 def parse_duration_option(text: str) -> float:
     """Read a duration, as seconds."""
@@ -209,6 +214,11 @@ async def follow(
             timeout_s=following.timeout_s,
             poll_s=following.poll_s,
             on_progress=progress,
+            challenges=following.challenges,
+            on_missing=lambda most_s: say(
+                f"a failed run has no call here: a caller without digest credentials is recorded only when its time to "
+                f"answer is over; waiting for that, {most_s:.0f} s at most"
+            ),
         )
         try:
             return await follower.follow()
@@ -287,6 +297,7 @@ def conclude(followed: "Followed", following: Following, started_at: datetime, *
         checks=tuple(judge(followed.result, followed.joined, following.limits)),
         started_at=started_at,
         ended_at=datetime.now(UTC),
+        challenges=following.challenges,
         **circumstances,
     )
     if following.as_json:

@@ -12,6 +12,7 @@ from sip_agent.platforms.cekura.join import JoinedRun, Record
 from sip_agent.platforms.cekura.model import Metric, Run
 from sip_agent.platforms.cekura.runs import Followed
 from sip_agent.record import format_timestamp
+from sip_agent.status import SipStatus
 
 
 class CallState(StrEnum):
@@ -29,7 +30,11 @@ class CallState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A test run that is over, or has run out of time; `undialled` says why we did not dial, where we were to."""
+    """A test run that is over, or has run out of time.
+
+    `challenges` says whether the agent may ask callers for digest credentials; `undialled` says why we did not dial,
+    where we were to.
+    """
 
     followed: Followed
     checks: tuple[Check, ...]
@@ -37,6 +42,7 @@ class Report:
     ended_at: datetime
     sip_endpoint: str = ""
     listening: tuple[str, ...] = ()
+    challenges: bool = False
     undialled: tuple[str, ...] | None = None
 
     @property
@@ -221,6 +227,10 @@ def _advice(report: Report) -> Iterator[str]:
         see = f"sip-agent calls show run:{refused[0].run.id}"
         who = "our side" if report.undialled is None else "the far end"
         yield f"runs {_ids(refused)}: {who} refused the call ({', '.join(reasons)}): {see}"
+        if report.undialled is None and any(
+            run.record["sip_status"] == SipStatus.UNAUTHORIZED for run in refused if run.record
+        ):
+            yield f"  401: {_CREDENTIALS}"
 
 
 def _never_arrived(report: Report) -> Iterator[str]:
@@ -235,8 +245,13 @@ def _never_arrived(report: Report) -> Iterator[str]:
     yield '  the allow-list: admission.allow has to name them; the preset "cekura" does' + (
         f" (refused meanwhile: {', '.join(list(sources)[:5])})" if sources else ""
     )
+    if report.challenges:
+        yield f"  the digest credentials, if the agent asks for them: {_CREDENTIALS}"
     if any(run.run.passed for run in joined.never_arrived):
         yield "  some of them are successful all the same: another agent answered, or --config names another store"
+
+
+_CREDENTIALS = "sip_auth of the agent at Cekura has to be a user and password of auth.users here"
 
 
 def _heard_nothing(record: Record) -> bool:

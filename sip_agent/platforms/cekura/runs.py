@@ -21,9 +21,13 @@ SLOW_POLL_S = 10.0
 SLOW_AFTER_S = 180.0
 """Later on, less often: nothing is known of the API's rate limits but that there are some."""
 
-SETTLE_S = 30.0
+SETTLE_S = 45.0
 SETTLE_POLL_S = 1.0
-"""The result's counts, and the end and the measures of our own calls, may come after the last run is over."""
+"""The result's counts, and the end and the measures of our own calls, may come after the last run is over.
+
+Latest of all comes the record of a caller who did not answer a challenge: it is known to be a refusal only when no
+answer can come any more (64*T1, RFC 3261 §17.1.1.2), and the agent looks for such every few seconds.
+"""
 
 CLOCK_SKEW = timedelta(minutes=1)
 """How far Cekura's clock and ours may differ."""
@@ -156,6 +160,8 @@ class Follower:
 
     `records` is where our own calls are read, None to leave them out; a failure there is noted and never ends the
     wait. `on_progress` is called whenever something was read. Failures of Cekura are ridden out until the deadline.
+    If the agent `challenges` callers, a failed run without a call is given the time that an unanswered challenge takes
+    to become a record, and `on_missing` is told how long that is at most.
     """
 
     def __init__(
@@ -168,6 +174,8 @@ class Follower:
         timeout_s: float,
         poll_s: float = POLL_S,
         on_progress: Callable[[Followed], None] = lambda _: None,
+        challenges: bool = False,
+        on_missing: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._clock = client.http.clock
@@ -179,6 +187,8 @@ class Follower:
         self._records = records
         self._poll_s = poll_s
         self._on_progress = on_progress
+        self._challenges = challenges
+        self._on_missing = on_missing
         self._begun = self._clock.now()
         self._timeout_s = timeout_s
 
@@ -244,13 +254,22 @@ class Follower:
 
     async def _settle(self, seen: Followed) -> Followed:
         """Give the result's counts and our own records the time they take after the last run."""
-        give_up_at = self._clock.now() + (0 if self._past else SETTLE_S)
-        while not _settled(seen) and self._clock.now() < give_up_at:
+        if self._past:
+            return seen
+        give_up_at = self._clock.now() + SETTLE_S
+        if self._may_be_challenged(seen):
+            self._on_missing(SETTLE_S)
+        while (not _settled(seen) or self._may_be_challenged(seen)) and self._clock.now() < give_up_at:
             await self._clock.sleep(min(self._poll_s, SETTLE_POLL_S))
             if seen.result.status not in TERMINAL:
                 self._result = await self._read_result()
             seen = await self._look()
         return seen
+
+    def _may_be_challenged(self, seen: Followed) -> bool:
+        """Whether the call of a failed run may have come, and wait for credentials still."""
+        missing = (joined.run for joined in seen.joined.never_arrived)
+        return self._challenges and seen.joinable and any(not (run.passed or run.outbound_number) for run in missing)
 
     def _left_s(self) -> float:
         return max(0.0, self._begun + self._timeout_s - self._clock.now())

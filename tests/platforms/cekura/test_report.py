@@ -89,6 +89,17 @@ def test_what_to_look_at() -> None:
     assert "34625" not in advice
 
 
+def test_missing_credentials() -> None:
+    """Where the agent asks for them, a caller without is one of the causes; a refusal with 401 is it."""
+    told = "sip_auth of the agent at Cekura has to be a user and password of auth.users here"
+    unanswered = refused(run_id="34627", sip_status=401, end_reason="the challenge was not answered")
+
+    assert told in "\n".join(report_of(LOST, challenges=True).advice)
+    assert told not in "\n".join(report_of(LOST).advice)
+    assert f"  401: {told}" in report_of(LOST, calls=(unanswered,)).advice
+    assert told not in "\n".join(report_of(LOST, calls=(refused(run_id="34627"),)).advice)
+
+
 def test_a_success_without_our_call() -> None:
     """Somebody else must have answered it."""
     assert "another agent answered" in "\n".join(report_of(PASSED).advice)

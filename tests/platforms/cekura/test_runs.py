@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
+from sip_agent.agent import HOUSEKEEPING_S
+from sip_agent.call_flow import CHALLENGE_EXPIRES
 from sip_agent.errors import SettingsError
 from sip_agent.platforms.cekura.client import CekuraClient
 from sip_agent.platforms.cekura.model import Result
 from sip_agent.platforms.cekura.runs import (
+    SETTLE_S,
     Choice,
     Followed,
     Follower,
@@ -21,7 +24,7 @@ from sip_agent.platforms.cekura.runs import (
 )
 from sip_agent.platforms.errors import PlatformError, StartUncertain, Unavailable
 from sip_agent.record import CallRecord
-from tests.platforms.cekura.calls import NOW, record
+from tests.platforms.cekura.calls import NOW, record, refused
 from tests.platforms.cekura.stand_in import BULK, RESULT, RESULTS, START, CekuraStandIn, answer, hang_up, text
 from tests.platforms.clock import FakeClock
 
@@ -41,6 +44,19 @@ class Records:
             if isinstance(item, Exception):
                 raise item
         return [item.to_dict() for item in self._found if isinstance(item, CallRecord)]
+
+
+class LateRecords(Records):
+    """Our own calls, which are not known before so many seconds have passed."""
+
+    def __init__(self, clock: FakeClock, late_s: float, *found: CallRecord) -> None:
+        super().__init__(*found)
+        self._clock = clock
+        self._known_at_s = clock.now_s + late_s
+
+    async def since(self, moment: datetime) -> list[dict[str, Any]]:
+        """Return them all, once it is time."""
+        return await super().since(moment) if self._clock.now_s >= self._known_at_s else []
 
 
 def follower(client: CekuraClient, result: Result, records: Records | None = None, **options: Any) -> Follower:
@@ -283,7 +299,34 @@ class TestFollowing:
         followed = await follower(client, result_of(started), Records(record(metrics={"error": "not yet"}))).follow()
 
         assert followed.over
-        assert 30 == sum(clock.waits)
+        assert SETTLE_S == sum(clock.waits)
+
+    async def test_a_challenge_that_is_not_answered(
+        self, client: CekuraClient, cekura: CekuraStandIn, clock: FakeClock
+    ) -> None:
+        """Its record comes late: a failed run without a call is given that time, and people are told."""
+        cekura.life = ["failed"]
+        told: list[float] = []
+        latest_s = (CHALLENGE_EXPIRES + timedelta(seconds=HOUSEKEEPING_S)).total_seconds()
+        late = LateRecords(clock, latest_s, refused(run_id="34625"), refused(2, run_id="34626"))
+        started = await client.start_sip_run(BODY)
+
+        followed = await follower(client, result_of(started), late, challenges=True, on_missing=told.append).follow()
+
+        assert () == followed.joined.never_arrived
+        assert [SETTLE_S] == told
+
+    @pytest.mark.parametrize(("life", "challenges"), [("failed", False), ("completed", True)])
+    async def test_no_call_that_could_be_challenged(
+        self, client: CekuraClient, cekura: CekuraStandIn, clock: FakeClock, life: str, *, challenges: bool
+    ) -> None:
+        """Nobody is asked for credentials, or the run is a success: no record is going to come."""
+        cekura.life = [life]
+        started = await client.start_sip_run(BODY)
+
+        await follower(client, result_of(started), Records(), challenges=challenges).follow()
+
+        assert [] == clock.waits
 
 
 @pytest.mark.parametrize(
