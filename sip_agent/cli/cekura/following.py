@@ -116,18 +116,23 @@ def follow_options(
 
     _check_writable("--junit", junit)
     _check_writable("--markdown", markdown)
+    limits = Limits(
+        min_success=min_success,
+        max_p95_latency_ms=max_p95_latency,
+        max_stop_time_ms=max_stop_time,
+        max_interruptions=max_interruptions,
+        max_silence_ms=max_silence,
+        require_calls=require_calls,
+    )
+    if limits.need_records and not records:
+        raise SettingsError(
+            "--no-records: only our own records tell what --require-calls and --max-… ask; leave it out"
+        )
     return Following(
         settings=load_settings(config),
         timeout_s=timeout,
         poll_s=max(poll_interval, 0.1),
-        limits=Limits(
-            min_success=min_success,
-            max_p95_latency_ms=max_p95_latency,
-            max_stop_time_ms=max_stop_time,
-            max_interruptions=max_interruptions,
-            max_silence_ms=max_silence,
-            require_calls=require_calls,
-        ),
+        limits=limits,
         agent_url=agent_url,
         use_records=records,
         as_json=as_json,
@@ -294,7 +299,7 @@ def conclude(followed: "Followed", following: Following, started_at: datetime, *
 
     report = Report(
         followed=followed,
-        checks=tuple(judge(followed.result, followed.joined, following.limits)),
+        checks=tuple(judge(followed, following.limits)),
         started_at=started_at,
         ended_at=datetime.now(UTC),
         challenges=following.challenges,
@@ -312,10 +317,11 @@ def conclude(followed: "Followed", following: Following, started_at: datetime, *
 
 
 def exit_status_of(report: "Report") -> ExitStatus:
-    """Return what the verdict is as an exit status."""
+    """Return what the verdict is as an exit status; what could not be found out does not tell against the agent."""
     if report.passed:
         return ExitStatus.DONE
-    return ExitStatus.BROKEN if report.followed.timed_out else ExitStatus.TESTED_THING_FAILED
+    unknown = report.followed.problem and all(check.passed or check.value is None for check in report.checks)
+    return ExitStatus.BROKEN if report.followed.timed_out or unknown else ExitStatus.TESTED_THING_FAILED
 
 
 def _write(file: Path, mode: str, text: str) -> None:

@@ -222,6 +222,17 @@ class TestRun:
         assert "there are no call records" in ended.document["records_problem"]
         assert ["unknown"] == [run["call_state"] for run in ended.document["runs"]]
 
+    async def test_required_calls_that_cannot_be_looked_up(self, command: Command, cekura: CekuraStandIn) -> None:
+        """Status 3: nothing is known against the agent; status 1 as soon as something is."""
+        arguments = ("--json", "--require-calls", "--agent-url", "http://127.0.0.1:1")
+
+        ended = await command.run(*arguments)
+        cekura.life, cekura.lives = ["failed"], {}
+        failed = await command.run(*arguments)
+
+        assert (3, 1) == (ended.status, failed.status), ended.stderr
+        assert [None] == [check["value"] for check in ended.document["checks"] if not check["passed"]]
+
     async def test_the_deadline(self, command: Command, cekura: CekuraStandIn) -> None:
         """Status 3, with what is known and how to go on."""
         cekura.life = ["in_queue"]
@@ -406,6 +417,8 @@ class TestNothingIsStartedTwice:
             (("run", "--all", "--junit", "no/such/folder/j.xml"), "--junit: cannot write"),
             (("run", "--all", "--serve", "--agent-url", "http://h"), "keep one of the two"),
             (("run", "--all", "--agent-url", "h:8080"), "--agent-url: write http://"),
+            (("run", "--all", "--no-records", "--require-calls"), "--no-records: only our own records tell"),
+            (("run", "--all", "--no-records", "--max-p95-latency", "9"), "--no-records: only our own records tell"),
             (("run", "--scenarios", "a"), "write ids"),
             (("run", "--scenarios", "11547", "--all"), "--scenarios and --all: keep"),
             (("outbound", "--scenarios", "11547", "--tag", "smoke"), "--scenarios and --tag: keep"),

@@ -1,5 +1,6 @@
 """Whether the agent is as good as asked."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from sip_agent.platforms.cekura.gate import Limits, judge
 from sip_agent.platforms.cekura.join import join
 from sip_agent.platforms.cekura.model import Result, Run
+from sip_agent.platforms.cekura.runs import Followed
 from sip_agent.record import CallRecord
 from tests.platforms.cekura.calls import metrics, record, refused
 
@@ -15,10 +17,16 @@ LIMITS = ("max_p95_latency_ms", "max_stop_time_ms", "max_interruptions", "max_si
 FAILED = Run(id=34626, status="completed", success=False)
 
 
+def followed(result: Result, *calls: CallRecord, runs: tuple[Run, ...] = (PASSED,)) -> Followed:
+    """Return runs that are over, joined to calls."""
+    joined = join(runs, [call.to_dict() for call in calls], result_id=result.id)
+    return Followed(result=result, joined=joined, joinable=True)
+
+
 def verdicts(*calls: CallRecord, runs: tuple[Run, ...] = (PASSED,), **limits: Any) -> dict[str, tuple[Any, bool]]:
     """Return each check's value and verdict."""
-    joined = join(runs, [call.to_dict() for call in calls], result_id=16870)
-    return {check.name: (check.value, check.passed) for check in judge(Result(id=16870), joined, Limits(**limits))}
+    checks = judge(followed(Result(id=16870), *calls, runs=runs), Limits(**limits))
+    return {check.name: (check.value, check.passed) for check in checks}
 
 
 @pytest.mark.parametrize(
@@ -37,12 +45,12 @@ def test_every_run_has_to_be_a_success(counts: dict[str, int], runs: tuple[Run, 
     """By the counts and by the runs, though the result is completed."""
     result = Result(id=16870, status="completed", **counts)  # type: ignore[arg-type]
 
-    assert [passed] == [check.passed for check in judge(result, join(runs, [], result_id=16870), Limits())]
+    assert [passed] == [check.passed for check in judge(followed(result, runs=runs), Limits())]
 
 
 def test_counts_that_disagree_are_named() -> None:
     """Whoever reads the verdict sees why."""
-    check = judge(Result(id=1, total_runs=1, successful_runs=0), join([PASSED], [], result_id=1), Limits())[0]
+    check = judge(followed(Result(id=1, total_runs=1, successful_runs=0)), Limits())[0]
 
     assert "0 of 1 runs (Cekura counts 0 successful, its runs say 1)" == check.note
 
@@ -103,3 +111,14 @@ def test_calls_may_be_required() -> None:
     assert (1, False) == verdicts(require_calls=True)["runs_without_a_call"]
     assert (0, True) == verdicts(record(), require_calls=True)["runs_without_a_call"]
     assert "runs_without_a_call" not in verdicts()
+
+
+@pytest.mark.parametrize(
+    ("found", "note"),
+    [({"joinable": False}, "our own records were not read"), ({"timed_out": True}, "some runs are not over")],
+)
+def test_required_calls_that_nobody_knows_of(found: dict[str, Any], note: str) -> None:
+    """Records that cannot be read, or runs that are not over: neither good nor counted."""
+    check = judge(replace(followed(Result(id=16870)), **found), Limits(require_calls=True))[1]
+
+    assert (None, False, note) == (check.value, check.passed, check.note)

@@ -45,7 +45,7 @@ def report_of(*runs: Run, calls: tuple[CallRecord, ...] = (), joinable: bool = T
     result = Result(id=16870, name="Nightly", status="completed", total_runs=len(runs))
     joined = join(runs, [call.to_dict() for call in calls], result_id=16870)
     followed = Followed(result=result, joined=joined, joinable=joinable)
-    checks = tuple(judge(result, joined, Limits(max_p95_latency_ms=2000)))
+    checks = tuple(judge(followed, Limits(max_p95_latency_ms=2000)))
     return Report(followed=followed, checks=checks, started_at=NOW, ended_at=NOW, **fields)
 
 
