@@ -94,6 +94,7 @@ def run(
     )
     following = Following(
         settings=load_settings(config),
+        config=config,
         timeout_s=timeout,
         poll_s=0,
         limits=Limits(max_p95_latency_ms=max_p95_latency, max_stop_time_ms=max_stop_time, require_calls=require_call),

@@ -37,9 +37,10 @@ MaxStopTime = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Following:
-    """How to follow runs, what to ask of them, and where to report."""
+    """How to follow runs, what to ask of them, and where to report; `config` is the settings file if one was named."""
 
     settings: "Settings"
+    config: Path | None
     timeout_s: float
     poll_s: float
     limits: "Limits"
@@ -53,6 +54,12 @@ class Following:
     def challenges(self) -> bool:
         """Whether the agent asks callers for digest credentials; one that runs elsewhere may."""
         return bool(self.settings.auth.users or self.agent_url)
+
+    def wait_command(self, result_id: int) -> str:
+        """Return what to type to take up the wait for a result."""
+        from sip_agent.platforms.cekura.report import typed
+
+        return typed(f"cekura wait {result_id}", config=self.config, agent_url=self.agent_url)
 
 
 def parse_duration_option(text: str) -> float:
@@ -130,6 +137,7 @@ def follow_options(
         )
     return Following(
         settings=load_settings(config),
+        config=config,
         timeout_s=timeout,
         poll_s=max(poll_interval, 0.1),
         limits=limits,
@@ -230,7 +238,7 @@ async def follow(
         except PlatformError as error:
             raise PlatformError(
                 error.message,
-                "; ".join(filter(None, (error.hint, f"take it up again: sip-agent cekura wait {result.id}"))),
+                "; ".join(filter(None, (error.hint, f"take it up again: {following.wait_command(result.id)}"))),
             ) from error
 
 
@@ -303,6 +311,8 @@ def conclude(followed: "Followed", following: Following, started_at: datetime, *
         started_at=started_at,
         ended_at=datetime.now(UTC),
         challenges=following.challenges,
+        config=following.config,
+        agent_url=following.agent_url,
         **circumstances,
     )
     if following.as_json:

@@ -49,19 +49,20 @@ def _status(run: "Run") -> Text:
 
 def print_report(report: "Report") -> None:
     """Print a report: every run, why the failed ones failed in both sides' words, what was asked, what to look at."""
-    from sip_agent.platforms.cekura.report import stranger_text
+    from sip_agent.platforms.cekura.report import stranger_text, typed
 
     seen = report.followed
     console.print(runs_table(seen))
     for joined in seen.joined.runs:
         if joined.run.over and not joined.run.passed:
-            _print_failure(joined)
+            _print_failure(joined, report)
     if seen.joined.strangers:
         console.print(Text("Calls that belong to no run", style="bold"))
         for record in seen.joined.strangers[:STRANGERS_MAX]:
             console.print(Text("  ").append_text(plain(stranger_text(record))), soft_wrap=True)
         if (more := len(seen.joined.strangers) - STRANGERS_MAX) > 0:
-            console.print(f"  and {more} more: sip-agent calls list")
+            see = "" if report.agent_url else f": {typed('calls list', config=report.config)}"
+            console.print(Text(f"  and {more} more").append_text(plain(see)), soft_wrap=True)
         console.print()
     if report.advice:
         console.print(Text("What to look at", style="bold"))
@@ -88,17 +89,17 @@ def print_title(title: str, *, passed: bool) -> None:
     console.print(Text(style=style).append_text(plain(title)), soft_wrap=True)
 
 
-def _print_failure(joined: "JoinedRun") -> None:
-    from sip_agent.platforms.cekura.report import comparison, our_words, scenario_text
+def _print_failure(joined: "JoinedRun", report: "Report") -> None:
+    from sip_agent.platforms.cekura.report import comparison, our_words, scenario_text, typed
 
     run = joined.run
     console.print(Text(f"run {run.id} ", style="bold").append_text(plain(scenario_text(run))), soft_wrap=True)
     for reason in run.reasons:
         console.print(Text("  Cekura  ", style="dim").append_text(plain(reason)), soft_wrap=True)
     console.print(Text("  here    ", style="dim").append_text(plain(our_words(joined.record))), soft_wrap=True)
-    if joined.record is not None:
-        uuid = str(joined.record["call_uuid"])
-        console.print(Text("          ").append_text(plain(f"sip-agent calls show {uuid[:8]}")), soft_wrap=True)
+    if joined.record is not None and not report.agent_url:
+        show = typed(f"calls show {str(joined.record['call_uuid'])[:8]}", config=report.config)
+        console.print(Text("          ").append_text(plain(show)), soft_wrap=True)
     if rows := comparison(joined):
         table = Table(box=box.SIMPLE_HEAD)
         for column in ("metric", "Cekura", "here"):

@@ -38,6 +38,6 @@ async def _wait(result_id: int, following: Following) -> int:
             result = await interrupts.during(client.result(result_id))
             followed = await interrupts.during(follow(client, result, following, records, begun_at(result, now)))
         except Interrupted:
-            say(f"the runs go on; take them up again: sip-agent cekura wait {result_id}")
+            say(f"the runs go on; take them up again: {following.wait_command(result_id)}")
             raise
         return conclude(followed, following, result.created_at or now)

@@ -1,10 +1,12 @@
 """What a test run came to: in words, and as one document for programs."""
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from sip_agent.platforms.cekura.gate import Check
@@ -32,6 +34,9 @@ class CallState(StrEnum):
 class Report:
     """A test run that is over, or has run out of time.
 
+    `config` is the settings file that was named on the command line, `agent_url` the agent whose records were read
+    there if not here: commands to type next name them too.
+
     `challenges` says whether the agent may ask callers for digest credentials; `undialled` says why we did not dial,
     where we were to.
     """
@@ -44,6 +49,8 @@ class Report:
     listening: tuple[str, ...] = ()
     challenges: bool = False
     undialled: tuple[str, ...] | None = None
+    config: Path | None = None
+    agent_url: str = ""
 
     @property
     def passed(self) -> bool:
@@ -97,6 +104,13 @@ class Report:
             "records_problem": followed.problem or None,
             "advice": list(self.advice),
         }
+
+
+def typed(command: str, *, config: Path | None, agent_url: str = "") -> str:
+    """Return a command of ours as people type it, with the settings file and the agent that they named before."""
+    options = {"--config": str(config or ""), "--agent-url": agent_url}
+    given = [f"{name} {shlex.quote(value)}" for name, value in options.items() if value]
+    return " ".join(["sip-agent", command, *given])
 
 
 def call_state(joined: JoinedRun, *, joinable: bool) -> CallState:
@@ -206,7 +220,8 @@ def scenario_text(run: Run) -> str:
 def _advice(report: Report) -> Iterator[str]:
     followed, joined = report.followed, report.followed.joined
     if followed.timed_out:
-        yield f"some runs are not over: sip-agent cekura wait {followed.result.id}"
+        wait = typed(f"cekura wait {followed.result.id}", config=report.config, agent_url=report.agent_url)
+        yield f"some runs are not over: {wait}"
     if followed.problem:
         yield f"our own records could not be read: {followed.problem}"
     elif report.undialled is not None:
@@ -224,9 +239,10 @@ def _advice(report: Report) -> Iterator[str]:
         reasons = dict.fromkeys(
             f"{run.record['sip_status']} {run.record['end_reason'] or ''}".strip() for run in refused if run.record
         )
-        see = f"sip-agent calls show run:{refused[0].run.id}"
+        show = typed(f"calls show run:{refused[0].run.id}", config=report.config)
+        see = "" if report.agent_url else f": {show}"
         who = "our side" if report.undialled is None else "the far end"
-        yield f"runs {_ids(refused)}: {who} refused the call ({', '.join(reasons)}): {see}"
+        yield f"runs {_ids(refused)}: {who} refused the call ({', '.join(reasons)}){see}"
         if report.undialled is None and any(
             run.record["sip_status"] == SipStatus.UNAUTHORIZED for run in refused if run.record
         ):
@@ -239,7 +255,8 @@ def _never_arrived(report: Report) -> Iterator[str]:
     yield f"runs {_ids(joined.never_arrived)}: the call never arrived here; look at, in this order:"
     yield f"  the SIP endpoint that Cekura calls{where}: does it lead to this agent? --sip-endpoint overrides it"
     ports = f" ({', '.join(report.listening)})" if report.listening else ""
-    yield f"  the firewall: SIP and RTP ports{ports} open for Cekura's addresses: sip-agent firewall nftables"
+    rules = typed("firewall nftables", config=report.config)
+    yield f"  the firewall: SIP and RTP ports{ports} open for Cekura's addresses: {rules}"
     refused = [record for record in joined.strangers if record["outcome"] == "rejected"]
     sources = dict.fromkeys(record["source_address"].rpartition(":")[0] for record in refused)
     yield '  the allow-list: admission.allow has to name them; the preset "cekura" does' + (

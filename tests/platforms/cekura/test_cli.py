@@ -176,6 +176,19 @@ class TestRun:
         assert "2" == root.get("failures")
         assert "❌ no date was agreed" in (command.folder / "m.md").read_text(encoding="utf-8")
 
+    async def test_commands_to_type_next(self, command: Command, cekura: CekuraStandIn) -> None:
+        """They find the records that the report is about: by the settings file that was named."""
+        cekura.verdicts[34625] = {"success": False}
+        await keep(command.folder, now_record())
+
+        by_default = await command.run()
+        command.settings.rename(command.folder / "other.toml")
+        cekura.lives = {}
+        named = await command.run("--config", "other.toml")
+
+        assert "          sip-agent calls show 00000001\n" in by_default.stdout
+        assert "          sip-agent calls show 00000001 --config other.toml\n" in named.stdout
+
     async def test_a_live_table(self, command: Command) -> None:
         """On a terminal: each run, how it stands there, and how its call stands here."""
         ours, theirs = os.openpty()
@@ -478,10 +491,10 @@ class TestNothingIsStartedTwice:
         """The wait ends at once, and can be taken up; status 3, as status 2 says that nothing was started."""
         cekura.faults[BULK] = [answer(401, {"detail": "Invalid API key."})]
 
-        ended = await command.run("--no-records")
+        ended = await command.run("--no-records", "--config", "sip-agent.toml")
 
         assert (3, 1) == (ended.status, cekura.requests[START])
-        assert "take it up again: sip-agent cekura wait 16870" in ended.stderr
+        assert "take it up again: sip-agent cekura wait 16870 --config sip-agent.toml" in ended.stderr
 
 
 class TestInterrupting:

@@ -1,6 +1,8 @@
 """Reports: one document for programs, JUnit XML, Markdown."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -98,6 +100,21 @@ def test_missing_credentials() -> None:
     assert told not in "\n".join(report_of(LOST).advice)
     assert f"  401: {told}" in report_of(LOST, calls=(unanswered,)).advice
     assert told not in "\n".join(report_of(LOST, calls=(refused(run_id="34627"),)).advice)
+
+
+def test_commands_to_type_next() -> None:
+    """They name the settings file that was named; what an agent elsewhere recorded is not looked up here."""
+    file = Path("my tests/sip-agent.toml")
+    call = refused(run_id="34627")
+    here = report_of(LOST, calls=(call,), config=file)
+    elsewhere = report_of(LOST, calls=(call,), agent_url="http://agent:8080")
+    unfinished = replace(elsewhere, followed=replace(elsewhere.followed, timed_out=True), config=file)
+
+    assert here.advice[0].endswith(": sip-agent calls show run:34627 --config 'my tests/sip-agent.toml'")
+    assert elsewhere.advice[0].endswith("(403 not in the allow-list)")
+    assert unfinished.advice[0].endswith(
+        ": sip-agent cekura wait 16870 --config 'my tests/sip-agent.toml' --agent-url http://agent:8080"
+    )
 
 
 def test_a_success_without_our_call() -> None:
