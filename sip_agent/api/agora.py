@@ -4,6 +4,7 @@ Source: docs.cekura.ai/documentation/integrations/agora (session endpoint contra
 """
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 from http import HTTPStatus
@@ -28,7 +29,8 @@ async def mint_session(request: web.Request) -> web.Response:
         raise Problem(HTTPStatus.NOT_FOUND, "there are no calls through Agora", "set agora.app_id")
     asked = call_request(request, transport=AGORA, caller="cekura", user=sessions.settings.user)
     try:
-        sessions.check(asked.source_host, request.headers, await _client_id(request), now=time.monotonic())
+        sessions.authenticate(asked.source_host, request.headers, now=time.monotonic())
+        sessions.admit(await _client_id(request), now=time.monotonic())
     except SessionRefused as refusal:
         document = {"error": str(refusal), "hint": refusal.hint}
         headers = {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s else {}
@@ -52,12 +54,17 @@ async def mint_session(request: web.Request) -> web.Response:
 
 
 async def _client_id(request: web.Request) -> str:
-    """Return the client id of a request: in the query of a GET, in the JSON body of a POST."""
+    """Return the client id of a request: in the query of a GET, in the JSON object that a POST may have as its body."""
     if request.method != "POST":
         return request.query.get("client_id", "")
+    body = await request.read()
     try:
-        document: Any = await request.json()
-    except ValueError:
-        return ""
-    found = document.get("client_id") if isinstance(document, dict) else ""
+        document: Any = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "the body is no JSON object", 'send {"client_id": "…"}, or no body at all'
+        )
+    found = document.get("client_id", "")
     return found if isinstance(found, str) else ""

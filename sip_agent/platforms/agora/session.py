@@ -125,8 +125,8 @@ class AgoraSessions:
         self._failures = FailureGuard(FREE_FAILURES, FAILURES_PER_S)
         self._rate = TokenBucket(settings.sessions_per_minute / 60, settings.sessions_per_minute)
 
-    def check(self, source_host: str, headers: Mapping[str, str], client_id: str, *, now: float) -> None:
-        """Raise SessionRefused unless a request may have a session. `now` is monotonic, in seconds."""
+    def authenticate(self, source_host: str, headers: Mapping[str, str], *, now: float) -> None:
+        """Raise SessionRefused unless a request has the secret. `now` is monotonic, in seconds."""
         name = self.settings.secret_header
         if self._failures.is_flooding(source_host, now):
             raise SessionRefused(
@@ -140,6 +140,9 @@ class AgoraSessions:
                 f"the secret in {name} is missing or wrong",
                 "give Cekura the secret of agora.secret, and the header's name of agora.secret_header",
             )
+
+    def admit(self, client_id: str, *, now: float) -> None:
+        """Raise SessionRefused unless a client may have one more session. `now` is monotonic, in seconds."""
         wanted = self.settings.client_id
         if wanted and client_id != wanted:
             raise SessionRefused(

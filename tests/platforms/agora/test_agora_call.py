@@ -32,6 +32,7 @@ AGORA = {
     "app_certificate": "5CFd2fd1755d40ecb72977518be15d3b",
     "secret": SECRET,
     "client_id": "client-1",
+    "sessions_per_minute": 4,
     "user": "echo",
     "join_timeout": "2s",
     "encryption_mode": "aes_256_gcm2",
@@ -248,13 +249,24 @@ async def test_who_has_no_secret_gets_nothing(cekura: Cekura) -> None:
     assert [] == cekura.agent.all_records()
 
 
-@pytest.mark.parametrize("content", [{"json": {"client_id": "other"}}, {"json": []}, {"data": b"{"}])
+@pytest.mark.parametrize("content", [{"json": {"client_id": "other"}}, {"json": {"client_id": 1}}, {"data": b""}])
 async def test_another_client_is_refused(cekura: Cekura, content: dict[str, Any]) -> None:
-    """As is what cannot be read."""
+    """As is who does not say which one it is."""
     document = await cekura.ask(status=403, **content)
 
     assert "agora.client_id" in document["hint"]
     assert [] == cekura.agent.all_records()
+
+
+async def test_a_body_that_cannot_be_read(cekura: Cekura) -> None:
+    """Gets no session, whoever is asked for, and is no call; it uses up nobody's rate. The secret comes first."""
+    for body in (b"{", b"[]", b"client_id=client-1", b"\xff", b"[" * 100_000):
+        document = await cekura.ask(status=400, data=body)
+        assert "the body is no JSON object" == document["error"]
+    await cekura.ask(status=401, secret="wrong", data=b"{")
+    await cekura.ask(user="busy", status=503)
+
+    assert 486 == (await cekura.record())["sip_status"]
 
 
 def test_without_the_sdk_people_are_told() -> None:

@@ -66,14 +66,14 @@ def test_encryption(mode: str, salt: str, salt_bytes: int | None) -> None:
 
 async def test_who_has_the_secret_gets_one() -> None:
     """In the header that the settings name."""
-    sessions(secret_header="X-Mine").check(HOST, {"X-Mine": "s3cret"}, "", now=0)
+    sessions(secret_header="X-Mine").authenticate(HOST, {"X-Mine": "s3cret"}, now=0)
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Cekura-Secret": ""}, {"X-Cekura-Secret": "s3cret "}, {"X-Mine": "s3cret"}])
 async def test_who_has_not_gets_none(headers: dict[str, str]) -> None:
     """And the secret is not shown."""
     with pytest.raises(SessionRefused) as refusal:
-        sessions().check(HOST, headers, "", now=0)
+        sessions().authenticate(HOST, headers, now=0)
 
     assert 401 == refusal.value.status
     assert "s3cret" not in json.dumps([str(refusal.value), refusal.value.hint])
@@ -84,11 +84,11 @@ async def test_guessing_is_slow() -> None:
     guarded = sessions()
     for _ in range(10):
         with pytest.raises(SessionRefused):
-            guarded.check(HOST, {"X-Cekura-Secret": "wrong"}, "", now=0)
+            guarded.authenticate(HOST, {"X-Cekura-Secret": "wrong"}, now=0)
     with pytest.raises(SessionRefused) as refusal:
-        guarded.check(HOST, {"X-Cekura-Secret": "s3cret"}, "", now=0)
-    guarded.check("192.0.2.8", {"X-Cekura-Secret": "s3cret"}, "", now=0)
-    guarded.check(HOST, {"X-Cekura-Secret": "s3cret"}, "", now=6)
+        guarded.authenticate(HOST, {"X-Cekura-Secret": "s3cret"}, now=0)
+    guarded.authenticate("192.0.2.8", {"X-Cekura-Secret": "s3cret"}, now=0)
+    guarded.authenticate(HOST, {"X-Cekura-Secret": "s3cret"}, now=6)
 
     assert (429, 5) == (refusal.value.status, refusal.value.retry_after_s)
 
@@ -97,10 +97,10 @@ async def test_sessions_have_a_rate() -> None:
     """One more than agora.sessions_per_minute waits."""
     limited = sessions(sessions_per_minute=2)
     for _ in range(2):
-        limited.check(HOST, {"X-Cekura-Secret": "s3cret"}, "", now=0)
+        limited.admit("", now=0)
     with pytest.raises(SessionRefused) as refusal:
-        limited.check(HOST, {"X-Cekura-Secret": "s3cret"}, "", now=0)
-    limited.check(HOST, {"X-Cekura-Secret": "s3cret"}, "", now=30)
+        limited.admit("", now=0)
+    limited.admit("", now=30)
 
     assert (429, 30) == (refusal.value.status, refusal.value.retry_after_s)
 
