@@ -55,7 +55,8 @@ class WebSocketHandler:
     that closes its socket in order (1000) hangs up: what it had said is still sent. It is not connected again.
 
     A bot may be `queue_s` seconds of sound ahead; what comes beyond that is dropped (stall `bot_queue_full`). One
-    that leaves the caller without an answer for `slow_after_s` is noted (stall `slow_bot`); 0 does not watch.
+    that leaves the caller without a first word or an answer for `slow_after_s` is noted (stall `slow_bot`); 0 does not
+    watch.
 
     `headers`, `subprotocol` and `basic_auth_file` (one line, user:password) go into the upgrade; `ca_file` trusts a
     private authority for wss. `account_sid` and `auth_token_file` are the Twilio account that we stand for: they sign

@@ -23,7 +23,8 @@ END_MS = 600
 class ReplyWatch:
     """Notes a `slow_bot` stall for each silence in which the bot owed an answer for `after_ms` or longer; 0 does not.
 
-    It owes one from when the caller stops speaking, unless it is being heard, until it is.
+    It owes its first word from when it is connected with the answered call, and later ones from when the caller stops
+    speaking, unless it is being heard then; until it is heard.
     """
 
     def __init__(self, call: Call, after_ms: int) -> None:
@@ -32,7 +33,7 @@ class ReplyWatch:
         self._frames = 0
         self._floor_dbov = 0.0
         self._spoke_at_ms: int | None = None
-        self._owed_since_ms: int | None = None
+        self._owed_since_ms: int | None = call.elapsed_ms() if after_ms else None
 
     @property
     def owed(self) -> bool:

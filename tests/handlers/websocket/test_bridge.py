@@ -246,12 +246,24 @@ async def test_sound_beyond_the_queue_is_dropped_and_noted(bot: Bot) -> None:
 
 async def test_a_bot_that_owes_an_answer_is_noted(bot: Bot) -> None:
     """The caller spoke, and heard nothing until the end of the call."""
-    async with calling(bot, slow_after_s=0.1) as caller:
+    async with calling(bot, slow_after_s=0.5) as caller:
         await connected(caller, bot)
+        await bot.say(tone(900, 100))
+        await caller.until(lambda: caller.call.sent_ms >= 100, "the first word")
         await caller.speak(silence(200, RATE_HZ))
         await caller.speak(tone(600, 400))
-        await caller.until(lambda: caller.call.elapsed_ms() > 1200, "time")
+        await caller.until(lambda: caller.call.elapsed_ms() > 2500, "time")
     assert ["slow_bot"] == [stall["cause"] for stall in caller.record.stalls]
+
+
+async def test_a_bot_that_never_speaks_is_noted(bot: Bot) -> None:
+    """Neither does the caller: the whole call was the bot's silence."""
+    async with calling(bot, slow_after_s=2) as caller:
+        await connected(caller, bot)
+        await caller.hear(7000)
+    (stall,) = caller.record.stalls
+    assert "slow_bot" == stall["cause"]
+    assert 7000 == pytest.approx(stall["ended_ms"] - stall["started_ms"], abs=200)
 
 
 async def test_pcm_is_sound_at_16_khz(bot: Bot) -> None:

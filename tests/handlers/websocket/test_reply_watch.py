@@ -70,6 +70,25 @@ def test_an_answer_in_time_is_not() -> None:
     assert [] == talk.call.stalls
 
 
+def test_the_first_word_is_owed_from_the_beginning() -> None:
+    """A bot that lets a silent caller wait is noted too; until it is heard, and that once."""
+    talk = Talk()
+    talk.hear(SILENCE_DB, 3000)
+    talk.watch.settle(talk.call.now_ms)
+    talk.hear(SILENCE_DB, 3000)
+    talk.watch.settle(talk.call.now_ms)
+    assert [("slow_bot", 0, 3000)] == talk.call.stalls
+
+
+def test_a_caller_who_speaks_first_waited_for_nobody() -> None:
+    """He did not let the bot have its first word."""
+    talk = Talk()
+    talk.hear(SILENCE_DB, 500)
+    talk.hear(-20, 3000)
+    assert [] == talk.call.stalls
+    assert not talk.watch.owed
+
+
 def test_a_pause_is_not_the_end() -> None:
     """Between words nobody owes anything."""
     talk = Talk()
@@ -96,6 +115,7 @@ def test_a_caller_who_asks_again_waited_until_then() -> None:
 def test_a_bot_that_is_being_heard_owes_nothing() -> None:
     """Whoever is spoken over stops when it likes."""
     talk = Talk()
+    talk.watch.settle(0)
     talk.call.queued_ms = 100
     talk.hear(SILENCE_DB, 500)
     talk.hear(-20, 500)
@@ -106,6 +126,7 @@ def test_a_bot_that_is_being_heard_owes_nothing() -> None:
 def test_noise_alone_is_no_speech() -> None:
     """However loud, if it is steady."""
     talk = Talk()
+    talk.watch.settle(0)
     talk.hear(-30, 3000)
     assert not talk.watch.owed
 
