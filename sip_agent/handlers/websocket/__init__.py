@@ -72,7 +72,7 @@ class WebSocketHandler:
         fallback_file: str = "",
         connect_timeout_s: float = 5,
         queue_s: float = 300,
-        slow_after_s: float = 4,
+        slow_after_s: float = 2,
         parameters: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         subprotocol: str = "",

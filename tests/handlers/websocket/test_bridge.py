@@ -256,6 +256,17 @@ async def test_a_bot_that_owes_an_answer_is_noted(bot: Bot) -> None:
     assert ["slow_bot"] == [stall["cause"] for stall in caller.record.stalls]
 
 
+async def test_an_answer_past_the_platforms_bound_is_noted_by_default(bot: Bot) -> None:
+    """What fails `response_latency_ms` (2 s) is in the stalls, without an option of the route."""
+    async with FakeCall(WebSocketHandler(bot.url), sample_rate_hz=RATE_HZ) as caller:
+        await connected(caller, bot)
+        await caller.speak(tone(600, 400))
+        await caller.hear(2800)
+        await bot.say(tone(900, 200))
+        await caller.until(lambda: caller.call.sent_ms >= 200, "the answer")
+    assert ["slow_bot"] == [stall["cause"] for stall in caller.record.stalls]
+
+
 async def test_a_bot_that_never_speaks_is_noted(bot: Bot) -> None:
     """Neither does the caller: the whole call was the bot's silence."""
     async with calling(bot, slow_after_s=2) as caller:
