@@ -47,6 +47,7 @@ class Bridge:
         self._playout = Playout(call, dialect, limit_ms=queue_ms, played=self._report_mark)
         self._watch = ReplyWatch(call, slow_after_ms)
         self._unreadable = 0
+        self._last_unreadable: UnreadableMessage | None = None
         self._overflow_ms: int | None = None
 
     async def run(self) -> None:
@@ -74,6 +75,7 @@ class Bridge:
         finally:
             self._watch.settle(call.elapsed_ms())
             self._note_overflow()
+            self._note_unreadable()
             reading.cancel()
             helpers.cancel()
             await asyncio.gather(reading, helpers, return_exceptions=True)
@@ -156,6 +158,8 @@ class Bridge:
 
     async def _drop(self, error: UnreadableMessage) -> None:
         self._unreadable += 1
+        self._last_unreadable = error
+        self._watch.blame(f"unreadable_bot: {error}")
         if self._unreadable == 1:
             self._call.log.warning("bot.message_dropped", error=str(error), hint="further ones are only counted")
         if self._unreadable >= UNREADABLE_MAX:
@@ -163,6 +167,10 @@ class Bridge:
                 f"the bot at {self._name} sent {UNREADABLE_MAX} messages that are not of its dialect; the last: {error}"
             )
         await self._send(self._dialect.unreadable(error))
+
+    def _note_unreadable(self) -> None:
+        if self._last_unreadable is not None:
+            self._call.log.warning("bot.messages_dropped", count=self._unreadable, last=str(self._last_unreadable))
 
     def _begin_overflow(self) -> None:
         if self._overflow_ms is None:

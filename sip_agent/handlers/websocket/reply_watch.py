@@ -20,11 +20,14 @@ END_MS = 600
 """The caller has stopped speaking when it was quiet for so long."""
 
 
+SLOW = "slow_bot"
+
+
 class ReplyWatch:
     """Notes a `slow_bot` stall for each silence in which the bot owed an answer for `after_ms` or longer; 0 does not.
 
     It owes its first word from when it is connected with the answered call, and later ones from when the caller stops
-    speaking, unless it is being heard then; until it is heard.
+    speaking, unless it is being heard then; until it is heard. `blame` gives the stall another cause.
     """
 
     def __init__(self, call: Call, after_ms: int) -> None:
@@ -34,6 +37,7 @@ class ReplyWatch:
         self._floor_dbov = 0.0
         self._spoke_at_ms: int | None = None
         self._owed_since_ms: int | None = call.elapsed_ms() if after_ms else None
+        self._cause = SLOW
 
     @property
     def owed(self) -> bool:
@@ -55,8 +59,14 @@ class ReplyWatch:
                 self._owed_since_ms = self._spoke_at_ms
             self._spoke_at_ms = None
 
+    def blame(self, cause: str) -> None:
+        """Say why the bot is not heard, if it owes an answer now; the last word on it counts."""
+        if self.owed:
+            self._cause = cause
+
     def settle(self, at_ms: int) -> None:
         """End a silence of the bot: it is heard, or there is nothing more to wait for."""
         since_ms, self._owed_since_ms = self._owed_since_ms, None
+        cause, self._cause = self._cause, SLOW
         if since_ms is not None and at_ms - since_ms >= self._after_ms:
-            self._call.note_stall("slow_bot", since_ms, at_ms)
+            self._call.note_stall(cause, since_ms, at_ms)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from media.frames import Samples, silence
 from sip_agent.handlers.websocket import WebSocketHandler
@@ -218,6 +219,22 @@ async def test_a_little_junk_is_survived(bot: Bot) -> None:
         await bot.say(tone(900, 200))
         await caller.until(lambda: caller.call.sent_ms >= 200, "sound")
     assert caller.record.error is None
+
+
+async def test_junk_instead_of_sound_is_on_record(bot: Bot) -> None:
+    """The silence has its cause in the stalls; the log has, once, how many were dropped and the last."""
+    with capture_logs() as logs:
+        async with calling(bot, slow_after_s=0.5) as caller:
+            await connected(caller, bot)
+            for _ in range(29):
+                await bot.send("{")
+            await bot.send({"event": "media", "media": {"payload": "?"}})
+            await caller.hear(1000)
+            await bot.say(tone(900, 200))
+            await caller.until(lambda: caller.call.sent_ms >= 200, "sound")
+    (dropped,) = [line for line in logs if line["event"] == "bot.messages_dropped"]
+    assert (30, "media.payload is no base64") == (dropped["count"], dropped["last"])
+    assert ["unreadable_bot: media.payload is no base64"] == [stall["cause"] for stall in caller.record.stalls]
 
 
 async def test_nothing_but_junk_ends_the_call(bot: Bot) -> None:
