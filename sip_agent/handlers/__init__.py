@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from sip_agent.call import ConversationHandler
 from sip_agent.errors import SettingsError
+from sip_agent.handlers.options import check_types
 from sip_agent.imports import import_object, look_in
 
 GROUP = "sip_agent.handlers"
@@ -68,6 +69,7 @@ def handler_factory(name: str, options: Mapping[str, Any], base_dir: Path) -> Ca
     handler = find_handler(name)
     build = partial(handler, **{key: _resolve(key, value, base_dir) for key, value in options.items()})
     try:
+        check_types(handler, options)
         build()
     except (TypeError, ValueError) as error:
         raise SettingsError(

@@ -93,9 +93,11 @@ async def test_playback_in_a_loop(tmp_path: Path) -> None:
 
 
 async def test_playback_of_no_sound(tmp_path: Path) -> None:
-    """A file that turns out to be no sound fails the call by name."""
+    """A file that has become no sound since the agent started fails the call by name."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(80, np.int16), 8000)
+    handler = PlaybackHandler(str(tmp_path / "a.wav"))
     (tmp_path / "a.wav").write_text("not a sound")
-    async with FakeCall(PlaybackHandler(str(tmp_path / "a.wav"))) as caller:
+    async with FakeCall(handler) as caller:
         await caller.until_ended()
 
     assert Outcome.FAILED == caller.record.outcome

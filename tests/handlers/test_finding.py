@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from sip_agent.errors import SettingsError
 from sip_agent.handlers import find_handler, handler_factory, installed_handlers
@@ -19,6 +21,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Write a stranger's module and return its name."""
     name = "a_strangers_handlers"
     (tmp_path / f"{name}.py").write_text(
+        "from pathlib import Path\n"
         "class Good:\n"
         "    async def handle(self, call): ...\n"
         "class NoHandler: ...\n"
@@ -27,6 +30,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    async def handle(self, call): ...\n"
         "class Reads:\n"
         "    def __init__(self, file, key_file='', profile=''): self.seen = file, key_file, profile\n"
+        "    async def handle(self, call): ...\n"
+        "class Annotated:\n"
+        "    def __init__(self, folder: Path, limit: 'Missing' = 3): self.seen = folder, limit\n"
         "    async def handle(self, call): ...\n"
         "class Plain:\n"
         "    def handle(self, call): ...\n"
@@ -137,11 +143,20 @@ def test_options(tmp_path: Path) -> None:
         ("tone", {"seconds": -1}, "seconds is not negative: -1"),
         ("tone", {"level_dbov": 0}, "level_dbov"),
         ("playback", {}, "file"),
+        ("playback", {"file": "words.txt"}, r"file: there is no sound file .*words\.txt: cannot be read as audio"),
+        ("playback", {"file": 5}, "file is a text, not 5"),
+        ("playback", {"file": "a.wav", "loop": "yes"}, "loop is true or false, not 'yes'"),
+        ("ring", {"status": 480.5}, "status is a whole number, not 480.5"),
+        ("script", {"file": "a.yaml", "variables": ["x"]}, "variables is a table, not"),
+        ("openai-realtime", {"tool_timeout_s": "x"}, "tool_timeout_s is a number, not 'x'"),
+        ("openai-realtime", {"turn_detection": 5}, "turn_detection is a text or a table, not 5"),
+        ("openai-realtime", {"tools": "hang_up"}, "tools is a list, not 'hang_up'"),
         ("playback", {"file": "missing.wav"}, r"there is no sound file .*missing\.wav"),
     ],
 )
 def test_wrong_options(tmp_path: Path, name: str, options: dict[str, object], message: str) -> None:
     """Options that a handler does not take are found at the start, with those that it takes."""
+    (tmp_path / "words.txt").write_text("no sound")
     with pytest.raises(SettingsError, match=message):
         handler_factory(name, options, tmp_path)
 
@@ -150,6 +165,13 @@ def test_reason_of_the_handler(module: str, tmp_path: Path) -> None:
     """What a handler has against its options is said in its own words."""
     with pytest.raises(SettingsError, match="no licence"):
         handler_factory(f"{module}:Fails", {}, tmp_path)
+
+
+def test_other_types_are_for_the_handler(module: str, tmp_path: Path) -> None:
+    """What settings do not have, or what only a type checker knows, says nothing about an option."""
+    build = handler_factory(f"{module}:Annotated", {"folder": "x", "limit": "y"}, tmp_path)
+
+    assert ("x", "y") == build().seen  # type: ignore[attr-defined]
 
 
 def test_paths(module: str, tmp_path: Path) -> None:
@@ -162,7 +184,7 @@ def test_paths(module: str, tmp_path: Path) -> None:
 def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`~` is the home folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "a.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "a.wav", np.zeros(80, np.int16), 8000)
     build = handler_factory("playback", {"file": "~/a.wav"}, Path("/nowhere"))
 
     assert isinstance(build(), PlaybackHandler)

@@ -99,6 +99,18 @@ async def test_fallback_before_the_answer(tmp_path: Path) -> None:
     assert "cannot be reached" in str(caller.record.error)
 
 
+async def test_fallback_that_cannot_be_played(tmp_path: Path) -> None:
+    """The file was sound when the agent started; the record has what was wrong with the model."""
+    path = tmp_path / "sorry.wav"
+    soundfile.write(path, tone(700, 500, 16_000), 16_000)
+    RealtimeHandler(base_url="http://127.0.0.1:1/v1", fallback_file=str(path))
+    path.write_text("no sound")
+    caller = await outcome(fallback_file=str(path))
+
+    assert ("failed", "agent") == (caller.record.outcome, caller.record.ended_by)
+    assert "cannot be reached" in str(caller.record.error)
+
+
 async def test_closes_in_the_middle(tmp_path: Path) -> None:
     """A server that goes away: silence at once, the fallback, and its last error in the record."""
     soundfile.write(tmp_path / "sorry.wav", tone(700, 500, 16_000), 16_000)

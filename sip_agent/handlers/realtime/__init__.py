@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+from media.wav import AudioFileError
 from sip_agent.call import Call
 from sip_agent.errors import CallEnded, CallRejected
+from sip_agent.handlers.options import check_sound
 from sip_agent.handlers.realtime.conversation import Conversation, Manners
 from sip_agent.handlers.realtime.link import RealtimeError, RealtimeLink, connect, describe_error
 from sip_agent.handlers.realtime.protocol import CODECS, AudioFormat, SessionSetup, Shape
@@ -52,7 +54,9 @@ class RealtimeHandler:
         self._shape = _choice(Shape, "shape", shape)
         self._headers = _headers(_api_key(api_key_file, base_url), self._shape)
         self._connect_timeout_s = _positive("connect_timeout_s", connect_timeout_s)
-        self._fallback_file = _existing("fallback_file", fallback_file)
+        if fallback_file:
+            check_sound("fallback_file", fallback_file)
+        self._fallback_file = fallback_file
         self._tools = load_tools(tools)
         detection = _turn_detection(turn_detection, interruptible=interruptible)
         text = _instructions(instructions, instructions_file)
@@ -113,7 +117,10 @@ class RealtimeHandler:
             if not call.answered:
                 await call.answer()
             if self._fallback_file:
-                await call.play(self._fallback_file)
+                try:
+                    await call.play(self._fallback_file)
+                except AudioFileError as problem:
+                    call.log.warning("realtime.fallback_failed", error=str(problem))
             await call.hangup(reason=str(error))
         raise error
 
@@ -157,12 +164,6 @@ def _read(option: str, file: str) -> str:
     if not text:
         raise ValueError(f"{option}: {file} is empty")
     return text
-
-
-def _existing(option: str, file: str) -> str:
-    if file and not Path(file).is_file():
-        raise ValueError(f"{option}: there is no sound file {file}")
-    return file
 
 
 def _positive(option: str, value: float) -> float:

@@ -9,14 +9,17 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from media.wav import AudioFileError
 from sip_agent.call import Call
 from sip_agent.errors import CallEnded, CallRejected
+from sip_agent.handlers.options import check_sound
 from sip_agent.handlers.websocket.bridge import Bridge
 from sip_agent.handlers.websocket.connection import (
     BotError,
     ConnectOptions,
     Socket,
     authority,
+    check_headers,
     check_url,
     connect,
     read_secret,
@@ -81,23 +84,15 @@ class WebSocketHandler:
         account_sid: str = "",
         auth_token_file: str = "",
     ) -> None:
-        if bool(url) == bool(voice_url):
-            raise ValueError("give either url (the bot's WebSocket) or voice_url (where its TwiML is)")
-        if url:
-            check_url("url", url, ("wss", "ws"))
-        else:
-            check_url("voice_url", voice_url, ("https", "http"))
-        if dialect not in DIALECTS:
-            raise ValueError(f"dialect is one of {', '.join(DIALECTS)}, not {dialect!r}")
-        if voice_url and dialect != "twilio":
-            raise ValueError(f"voice_url answers with TwiML, which is Twilio's: the dialect is twilio, not {dialect}")
+        _check_bot(url, voice_url, dialect)
         for name, seconds in (("connect_timeout_s", connect_timeout_s), ("queue_s", queue_s)):
             if seconds <= 0:
                 raise ValueError(f"{name} is more than 0, not {seconds}")
         if slow_after_s < 0:
             raise ValueError(f"slow_after_s is not negative: {slow_after_s}")
-        if fallback_file and not Path(fallback_file).is_file():
-            raise ValueError(f"fallback_file: there is no sound file {fallback_file}")
+        if fallback_file:
+            check_sound("fallback_file", fallback_file)
+        check_headers("headers", headers or {})
         if ca_file:
             authority(ca_file)
         self._url = url
@@ -219,12 +214,28 @@ class WebSocketHandler:
             if not call.answered:
                 await call.answer()
             call.stop_playback()
-            await call.play(self._fallback_file)
+            try:
+                await call.play(self._fallback_file)
+            except AudioFileError as problem:
+                call.log.warning("bot.fallback_failed", error=str(problem))
         elif not call.ended and not call.answered:
             raise CallRejected(error.status, str(error)) from error
         if not call.ended:
             await call.hangup(reason=str(error))
         raise error
+
+
+def _check_bot(url: str, voice_url: str, dialect: str) -> None:
+    if bool(url) == bool(voice_url):
+        raise ValueError("give either url (the bot's WebSocket) or voice_url (where its TwiML is)")
+    if url:
+        check_url("url", url, ("wss", "ws"))
+    else:
+        check_url("voice_url", voice_url, ("https", "http"))
+    if dialect not in DIALECTS:
+        raise ValueError(f"dialect is one of {', '.join(DIALECTS)}, not {dialect!r}")
+    if voice_url and dialect != "twilio":
+        raise ValueError(f"voice_url answers with TwiML, which is Twilio's: the dialect is twilio, not {dialect}")
 
 
 def _joined(call: Call) -> dict[str, str]:

@@ -5,10 +5,12 @@ import base64
 import errno
 import functools
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,6 +25,9 @@ HEARTBEAT_S = 10.0
 """A bot that does not answer a ping within half of this is gone."""
 
 CLOSE_TIMEOUT_S = 1.0
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token, RFC 9110 §5.6.2."""
 
 Socket = aiohttp.ClientWebSocketResponse
 
@@ -106,6 +111,13 @@ def check_url(name: str, url: str, schemes: tuple[str, str]) -> None:
         valid = False
     if not valid:
         raise ValueError(f"{name} is an address that starts with {schemes[0]}:// or {schemes[1]}://, not {url[:80]!r}")
+
+
+def check_headers(name: str, headers: Mapping[str, Any]) -> None:
+    """Raise ValueError naming the option unless all of them can stand in a request."""
+    for header, value in headers.items():
+        if not _HEADER_NAME.fullmatch(header) or not str(value).isprintable():
+            raise ValueError(f"{name}: {header!r} is no header with a value of one line")
 
 
 @functools.cache

@@ -360,6 +360,16 @@ async def test_the_caller_hears_the_fallback_when_there_is_no_bot(sound_file: st
     assert "Connection refused" in (caller.record.error or "")
 
 
+async def test_a_fallback_that_cannot_be_played_hides_nothing(sound_file: str) -> None:
+    """The file was sound when the agent started; the record has what was wrong with the bot."""
+    handler = WebSocketHandler("ws://127.0.0.1:1/", fallback_file=sound_file)
+    _spoil(sound_file)
+    async with FakeCall(handler, sample_rate_hz=RATE_HZ) as caller:
+        await caller.until_ended()
+    assert ("failed", "agent") == (caller.record.outcome, caller.record.ended_by)
+    assert "Connection refused" in (caller.record.error or "")
+
+
 async def test_a_caller_who_gives_up_is_no_failure() -> None:
     """While the bot is being reached the caller cancels: the record says so, and nothing else."""
     waiting = asyncio.Event()
@@ -393,3 +403,7 @@ async def test_the_upgrade_carries_what_the_options_say(bot: Bot, tmp_path_facto
     assert "audio.example" == bot.headers["Sec-WebSocket-Protocol"]
     assert bot.headers["X-Twilio-Signature"]
     assert "hush" not in json.dumps(caller.record.to_dict())
+
+
+def _spoil(file: str) -> None:
+    Path(file).write_text("no sound")
