@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from media.wav import AudioFileError
-from sip_agent.call import Call
+from sip_agent.call import BargeIn, Call
 from sip_agent.errors import CallEnded, CallRejected
 from sip_agent.handlers.options import check_sound
 from sip_agent.handlers.websocket.bridge import Bridge
@@ -43,6 +43,12 @@ DIALECTS: Mapping[str, Callable[[StreamInfo], Dialect]] = {
     "plivo": PlivoDialect,
     "pcm": PcmDialect,
 }
+
+DIGIT_S = 0.3
+"""A digit that is sent, and the pause after it."""
+
+WAITS_S: Mapping[str, float] = {"w": 0.5, "W": 1.0}
+"""What Twilio's letters between digits wait."""
 
 
 class WebSocketHandler:
@@ -155,9 +161,9 @@ class WebSocketHandler:
             await asyncio.wait([call.disconnected], timeout=verb.seconds)
         elif isinstance(verb, Say):
             for _ in range(verb.loops):
-                await call.say(verb.text)
+                await call.say(verb.text, barge_in=BargeIn.IGNORE)
         elif verb.digits:
-            await call.send_dtmf(verb.digits.replace("w", ""))
+            await _send_digits(call, verb.digits)
         else:
             await self._play(call, session, verb)
 
@@ -167,8 +173,11 @@ class WebSocketHandler:
         content = await _unless_over(call, fetch_sound(session, verb.url, self._options))
         with tempfile.NamedTemporaryFile(suffix=Path(urlsplit(verb.url).path).suffix) as file:
             await asyncio.to_thread(_write, file.name, content)
-            for _ in range(verb.loops):
-                await call.play(file.name)
+            try:
+                for _ in range(verb.loops):
+                    await call.play(file.name)
+            except AudioFileError as error:
+                raise BotError(f"what {shown(verb.url)} answered with is no sound that can be played") from error
 
     async def _stream(self, call: Call, session: aiohttp.ClientSession, stream: Stream) -> None:
         socket = await _unless_over(call, self._connect(call, session, stream))
@@ -236,6 +245,15 @@ def _check_bot(url: str, voice_url: str, dialect: str) -> None:
         raise ValueError(f"dialect is one of {', '.join(DIALECTS)}, not {dialect!r}")
     if voice_url and dialect != "twilio":
         raise ValueError(f"voice_url answers with TwiML, which is Twilio's: the dialect is twilio, not {dialect}")
+
+
+async def _send_digits(call: Call, digits: str) -> None:
+    """Send digits one after the other, with the waits among them; returns when the last was heard."""
+    for digit in digits:
+        wait_s = WAITS_S.get(digit, DIGIT_S)
+        if digit not in WAITS_S:
+            await call.send_dtmf(digit)
+        await asyncio.wait([call.disconnected], timeout=wait_s)
 
 
 def _joined(call: Call) -> dict[str, str]:

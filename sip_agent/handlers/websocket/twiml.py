@@ -3,6 +3,7 @@
 Source: twilio.com/docs/voice/twiml. Of its verbs there are those that a voice bot's answer is made of.
 """
 
+import re
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
@@ -15,6 +16,8 @@ CHARACTERS_MAX = 64_000
 DEPTH_MAX = 8
 LOOPS_MAX = 1000
 """`loop="0"` means this often, as Twilio documents."""
+
+_DIGITS = re.compile(r"[0-9*#A-DW]*", re.IGNORECASE)
 
 
 class TwimlError(SipAgentError):
@@ -32,7 +35,7 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """Play the sound file at `url`, `loops` times, or send `digits`."""
+    """Play the sound file at `url`, `loops` times, or send `digits`, in which `w` waits 0.5 s and `W` 1 s."""
 
     url: str = ""
     digits: str = ""
@@ -86,6 +89,8 @@ def _read_verb(element: Element) -> Verb:
             url = _text(element)
             if bool(digits) == bool(url):
                 raise TwimlError("<Play> has either the address of a sound or digits")
+            if not _DIGITS.fullmatch(digits):
+                raise TwimlError(f'<Play digits="…"> has 0-9 * # A-D, and w or W to wait, not {digits[:20]!r}')
             return Play(url=url, digits=digits, loops=_loops(element))
         case "Pause":
             return Pause(_number(element, "length", 1))

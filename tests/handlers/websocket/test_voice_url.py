@@ -1,5 +1,6 @@
 """Calls whose bot is found through a voice URL: what it is asked, and what is done with its answer."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,9 +11,9 @@ import pytest
 import soundfile
 from aiohttp import web
 
-from sip_agent.handlers.websocket import WebSocketHandler
+from sip_agent.handlers.websocket import DIGIT_S, WebSocketHandler
 from sip_agent.handlers.websocket.voice_url import signature
-from sip_agent.testing import FakeCall
+from sip_agent.testing import FakeCall, FakeSpeech, speech_like
 from tests.handlers.websocket.bots import Bot, running_bot, serving, tone
 
 RATE_HZ = 8000
@@ -128,6 +129,40 @@ async def test_plays_pauses_sends_digits_and_hangs_up() -> None:
     assert "answered" == caller.record.outcome
 
 
+async def test_digits_are_heard_before_the_next_verb() -> None:
+    """Each has its time, `w` half a second more and `W` a second: what hangs up after them cuts none off."""
+    began_s = asyncio.get_running_loop().time()
+    async with (
+        voice_url('<Response><Play digits="1wW2"/><Hangup/></Response>') as server,
+        calling(server) as caller,
+    ):
+        await caller.until(lambda: caller.digits == "1", "the first digit")
+        await caller.until_ended()
+    assert "12" == caller.digits
+    assert asyncio.get_running_loop().time() - began_s >= 2 * DIGIT_S + 1.5
+
+
+async def test_a_word_of_the_caller_does_not_cut_what_is_said() -> None:
+    """`<Say>` is an announcement, as it is at Twilio."""
+    async with voice_url("<Response><Say>The office is closed.</Say></Response>") as server:
+        handler = WebSocketHandler(voice_url=server.url)
+        async with FakeCall(handler, speech=FakeSpeech(), sample_rate_hz=RATE_HZ) as caller:
+            await caller.until(lambda: caller.call.sent_ms >= 100, "the announcement")
+            await caller.speak(speech_like(500, RATE_HZ))
+            await caller.until_ended()
+    assert ["The office is closed."] == caller.said
+
+
+async def test_a_sound_that_is_none_fails_by_its_address() -> None:
+    """The caller hears nothing of it, and the record says which it was."""
+    async with voice_url(lambda address: f"<Response><Play>http://{address}/hi.wav</Play></Response>") as server:
+        server.sound = b"no sound"
+        async with calling(server) as caller:
+            await caller.until_ended()
+    assert "failed" == caller.record.outcome
+    assert (caller.record.error or "").endswith("/hi.wav answered with is no sound that can be played")
+
+
 @pytest.mark.parametrize(("reason", "status"), [("busy", 486), ("rejected", 603)])
 async def test_rejects(reason: str, status: int) -> None:
     """The call is not answered."""
@@ -142,6 +177,7 @@ async def test_rejects(reason: str, status: int) -> None:
     [
         ("broken", "answered with HTTP status 500"),
         ("<Response><Gather/></Response>", "<Gather> is not supported"),
+        ('<Response><Play digits="1x2"/></Response>', "has 0-9 * # A-D, and w or W to wait, not '1x2'"),
         ("hello", "no XML"),
         ('<Response><Connect><Stream url="ws://127.0.0.1:1/x"/></Connect></Response>', "Connection refused"),
     ],
