@@ -340,7 +340,7 @@ class Call:
         self.log.info("call.media_changed", codec=event.codec, srtp=event.srtp, on_hold=event.on_hold)
 
     def _note_digit(self, event: DtmfReceived) -> None:
-        if not self._digits.note(event.digit, event.method, event.at):
+        if not self._digits.note(event.digit, event.method, event.at, event.duration_ms):
             return
         self.record.dtmf.append(
             {

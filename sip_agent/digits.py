@@ -10,7 +10,7 @@ from enum import StrEnum
 DTMF_DIGITS = frozenset("0123456789*#ABCD")
 
 SAME_DIGIT = timedelta(seconds=1)
-"""The same digit by another way within this time is the same key: an INFO may come after the key was let go."""
+"""The same digit by another way within this time is the same key."""
 
 REMEMBERED_DIGITS = 32
 
@@ -61,7 +61,7 @@ def read_info(content_type: str, body: str) -> tuple[str, int | None] | None:
 @dataclass(slots=True)
 class _Noted:
     digit: str
-    at: datetime
+    pressed_at: datetime
     methods: set[str]
 
 
@@ -75,16 +75,20 @@ class Digits:
         self._total = 0
         self._ended = False
 
-    def note(self, digit: str, method: str, at: datetime) -> bool:
-        """Take a digit that came by `method`; returns whether it is a new one, and not one too many."""
+    def note(self, digit: str, method: str, at: datetime, duration_ms: int | None = None) -> bool:
+        """Take a digit that came by `method`; returns whether it is a new one, and not one too many.
+
+        One that says how long it lasted came when the key was let go: it was pressed as much earlier.
+        """
+        pressed_at = at - timedelta(milliseconds=duration_ms or 0)
         for noted in self._noted:
-            if noted.digit == digit and method not in noted.methods and at - noted.at <= SAME_DIGIT:
+            if noted.digit == digit and method not in noted.methods and pressed_at - noted.pressed_at <= SAME_DIGIT:
                 noted.methods.add(method)
                 return False
         if self._total >= DIGITS_MAX:
             return False
         self._total += 1
-        self._noted.append(_Noted(digit, at, {method}))
+        self._noted.append(_Noted(digit, pressed_at, {method}))
         self._waiting.append(digit)
         self._news.set()
         return True

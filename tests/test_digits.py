@@ -92,6 +92,24 @@ class TestDigits:
         """The same digit by another method much later is another press."""
         assert "11" == digits_of(("1", "rfc4733", 0), ("1", "info", 1.5))
 
+    @pytest.mark.parametrize(("duration_ms", "new"), [(1600, False), (160, True), (None, True)])
+    def test_a_key_held(self, duration_ms: int | None, *, new: bool) -> None:
+        """An INFO at the end of a long press is of the time when the key went down, as far as it says so."""
+        digits = Digits()
+        digits.note("7", "rfc4733", START)
+
+        assert new == digits.note("7", "info", START + timedelta(seconds=1.65), duration_ms)
+
+    def test_a_key_held_again(self) -> None:
+        """The next press is a new one, however long the last was held, and has its own INFO."""
+        digits = Digits()
+        presses = [("rfc4733", 0, None), ("info", 1.6, 1600), ("rfc4733", 2, None), ("info", 3.6, 1600)]
+
+        assert [True, False, True, False] == [
+            digits.note("7", method, START + timedelta(seconds=second), duration_ms)
+            for method, second, duration_ms in presses
+        ]
+
     def test_other_digits_do_not_matter(self) -> None:
         """Digits between do not hide the other one."""
         assert "12" == digits_of(("1", "rfc4733", 0), ("2", "rfc4733", 0.2), ("1", "inband", 0.3), ("2", "inband", 0.4))

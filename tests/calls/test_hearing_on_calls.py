@@ -198,6 +198,19 @@ class TestDigits:
 
         assert [("info", *digit)] == [(item["method"], item["digit"], item["duration_ms"]) for item in record["dtmf"]]
 
+    def test_a_key_held(self, hearing_agent: AgentProcess) -> None:
+        """A key that was held for longer than a second, and that an INFO tells of when it is let go, is one digit."""
+        with Peer(hearing_agent) as peer, RtpPeer(silence(1000, CLOCK_RATE_HZ)) as rtp:
+            remote = audio_address(peer.invite("record", sdp=peer.offer(port=rtp.port)).body)
+            rtp.send_to(remote)
+            rtp.send_digit("7", remote)
+            eventually(lambda: rtp.sent > 80, "1.6 s of sound")
+            peer.request("INFO", body="Signal=7\r\nDuration=1600\r\n", content_type="application/dtmf-relay")
+            peer.bye()
+            record = hearing_agent.record(peer.call_id)
+
+        assert [("7", "rfc4733")] == [(item["digit"], item["method"]) for item in record["dtmf"]]
+
     def test_other_info(self, hearing_agent: AgentProcess) -> None:
         """One without a body is answered (RFC 6086), one of another type says which types are understood."""
         with Peer(hearing_agent) as peer:
