@@ -152,7 +152,10 @@ class Call:
             await self._dialog.terminate(EndedBy.AGENT, status, headers, reason)
 
     async def transfer(self, uri: str) -> None:
-        """Ask the caller to call `uri` instead; the call goes on until one of the two hangs up."""
+        """Ask the caller to call `uri` instead; the call goes on until one of the two hangs up.
+
+        Returns when the caller has agreed to try; raises UserAgentError when it refuses, or does not answer.
+        """
         self._require_answered("transfer")
         await self._dialog.refer(uri)
 

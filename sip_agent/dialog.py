@@ -35,7 +35,7 @@ class Dialog(Protocol):
         """End the call without a word to the peer, for tests of what it does then."""
 
     async def refer(self, uri: str) -> None:
-        """Ask the peer to call `uri` instead (REFER, RFC 3515)."""
+        """Ask the peer to call `uri` instead (REFER, RFC 3515); returns when it has agreed to."""
 
     async def send_dtmf(self, digits: str, method: str = DtmfMethod.RFC4733) -> None:
         """Send digits as RFC 4733 events, or each in a SIP INFO (`info`)."""

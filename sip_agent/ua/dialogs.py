@@ -50,6 +50,9 @@ INFO_DURATION_MS = 160
 INFO_INTERVAL_S = 0.25
 """A digit of 160 ms by INFO, and a pause: requests sent together may arrive in any order."""
 
+REFER_TIMEOUT_S = 10.0
+"""A REFER is answered at once (RFC 3515 §2.4.2): it asks nobody but the machine."""
+
 
 class Dialog:
     """The signalling and the sound of one call; coroutines are for the event loop, `on_…` for the SIP thread."""
@@ -68,6 +71,7 @@ class Dialog:
         self.disconnected: asyncio.Future[None] = endpoint.loop.create_future()
         self._port: FramePort | None = None
         self._line: Line | None = None
+        self._transfer_status: asyncio.Future[tuple[int, str]] = endpoint.loop.create_future()
         self._reply_delay_ms = 0
         self._rtp = RtpTotals()
         self._codec: str | None = None
@@ -124,8 +128,18 @@ class Dialog:
         await asyncio.wait([self.disconnected], timeout=self._endpoint.bye_timeout_s)
 
     async def refer(self, uri: str) -> None:
-        """Send REFER (RFC 3515)."""
-        await self._run("transfer", lambda: self._require().xfer(uri, call_options()))
+        """Send REFER (RFC 3515) and wait until the peer takes it; raises UserAgentError if it does not."""
+        self._transfer_status = taken = self._endpoint.loop.create_future()
+        await self._run("transfer", lambda: self._require().xfer(f"<{uri}>", call_options()))
+        await asyncio.wait([taken, self.disconnected], timeout=REFER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if taken.done():
+            status, reason = taken.result()
+            if status >= 300:
+                raise UserAgentError("transfer", f"the REFER was refused: {status} {reason}")
+        elif self.disconnected.done():
+            raise CallEnded("transfer: the call was over before the REFER was answered")
+        else:
+            raise UserAgentError("transfer", f"the REFER was not answered within {REFER_TIMEOUT_S:g} s")
 
     async def send_dtmf(self, digits: str, method: str = DtmfMethod.RFC4733) -> None:
         """Send digits as RFC 4733 events, or each in a SIP INFO, as far apart as a person's."""
@@ -280,6 +294,10 @@ class Dialog:
         prm.method, prm.digits, prm.duration = pj.PJSUA_DTMF_METHOD_SIP_INFO, digit, INFO_DURATION_MS
         self._require().sendDtmf(prm)
 
+    def on_transfer_status(self, status: int, reason: str) -> None:
+        """Pass on what became of a REFER (pjsua2 `onCallTransferStatus`): 100 when it is taken, or why it is not."""
+        self._endpoint.sip_thread.deliver(self._take_transfer_status, status, reason)
+
     def on_stream_destroyed(self, index: int) -> None:
         """Keep the figures of a stream that ends (pjsua2 `onStreamDestroyed`)."""
         self._rtp.add(self._pj_call.getStreamStat(index))
@@ -381,6 +399,10 @@ class Dialog:
         self._take(event)
         # The call and its dialog hold each other; untied, they go at once, and not when the collector comes by.
         self._listener, self._on_audio, self._port = None, None, None
+
+    def _take_transfer_status(self, status: int, reason: str) -> None:
+        if not self._transfer_status.done():  # the progress of the transfer (NOTIFY) comes this way too
+            self._transfer_status.set_result((status, reason))
 
     def _take(self, event: CallEvent) -> None:
         if isinstance(event, CallConfirmed) and not self._confirmed_here.done():

@@ -69,6 +69,10 @@ def pj_call_class() -> type:  # noqa: C901  (one short guard per callback)
             if self._dialog is not None:
                 self._guarded(self._dialog.on_dtmf, prm.digit, prm.method, prm.duration)
 
+        def onCallTransferStatus(self, prm: Any) -> None:
+            if self._dialog is not None:
+                self._guarded(self._dialog.on_transfer_status, prm.statusCode, prm.reason)
+
         def onStreamDestroyed(self, prm: Any) -> None:
             if self._dialog is not None:
                 self._guarded(self._dialog.on_stream_destroyed, prm.streamIdx)

@@ -115,6 +115,14 @@ steps:
         assert ("1", ["info"], ["sip:caller@example.net"]) == (caller.digits, caller.dtmf_methods, caller.transfers)
         assert (Outcome.ANSWERED, None) == verdict(caller)[:2]
 
+    async def test_transfer_refused(self, start: Start) -> None:
+        """A caller that does not want to be sent on fails the script, in its line."""
+        async with start("steps:\n  - answer\n  - transfer: sip:desk@example.net\n", refuse={"transfer"}) as caller:
+            await caller.until_ended()
+
+        error = "script dialogue.yaml, line 3: transfer: transfer: refused by the test"
+        assert (Outcome.FAILED, error) == verdict(caller)[:2]
+
     @pytest.mark.parametrize(("barge_in", "whole"), [("stop", False), ("pause", False), ("ignore", True)])
     async def test_barge_in(self, start: Start, barge_in: str, whole: bool) -> None:
         """The step says whether speech interrupts it; what interrupts is heard by the next step."""
