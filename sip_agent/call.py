@@ -1,6 +1,7 @@
 """`Call`, what a conversation handler holds, and `ConversationHandler`, what it has to be."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +26,7 @@ from sip_agent.events import (
     MediaChanged,
     Responded,
 )
+from sip_agent.extra_headers import checked
 from sip_agent.headers import CorrelationIds
 from sip_agent.hearing import (
     DigitHeard,
@@ -35,7 +37,7 @@ from sip_agent.hearing import (
     SpeechStarted,
     Utterance,
 )
-from sip_agent.invite import Invite
+from sip_agent.invite import Invite, SipUri
 from sip_agent.record import CallRecord, milliseconds_between
 from sip_agent.speaking import SpeechServices, Spoken, giving_way
 from sip_agent.status import Direction, EndedBy, SipStatus
@@ -43,6 +45,9 @@ from sip_agent.transcript import Transcript
 
 STALLS_MAX = 1000
 """Stalls that a record keeps: a call with more has said enough."""
+
+_URI = re.compile(r"(?:sips?|tel):[!#-;=?-~]+", re.IGNORECASE)
+"""A URI that can be called, in the characters that stand for themselves between angle brackets."""
 
 
 class ConversationHandler(Protocol):
@@ -133,7 +138,7 @@ class Call:
 
         On a call that we placed, wait until the peer has answered; it may have before.
         """
-        await self._respond("answer", SipStatus.OK, headers)
+        await self._respond("answer", SipStatus.OK, checked(headers))
 
     async def hangup(
         self,
@@ -148,14 +153,19 @@ class Call:
         """
         if status is not None and not 300 <= status <= 699:
             raise ValueError(f"a call is refused with a status from 300 to 699, not {status}")
+        fields = checked(headers)
         if not self.ended:
-            await self._dialog.terminate(EndedBy.AGENT, status, headers, reason)
+            await self._dialog.terminate(EndedBy.AGENT, status, fields, reason)
 
     async def transfer(self, uri: str) -> None:
-        """Ask the caller to call `uri` instead; the call goes on until one of the two hangs up.
+        """Ask the caller to call `uri` (sip, sips or tel) instead; the call goes on until one of the two hangs up.
 
         Returns when the caller has agreed to try; raises UserAgentError when it refuses, or does not answer.
         """
+        if not _can_be_called(uri):
+            raise ValueError(
+                f"nobody can be called by {uri[:80]!r}: write sip:user@host, sips:user@host or tel:+number"
+            )
         self._require_answered("transfer")
         await self._dialog.refer(uri)
 
@@ -413,6 +423,14 @@ class Call:
                 raise CallEnded(f"{operation}: the call is over")
             raise UserAgentError(operation, "no sound flows yet: await call.answer() or call.progress() first")
         return audio
+
+
+def _can_be_called(uri: str) -> bool:
+    """Tell whether a text is one URI, and says who is to be called."""
+    if not _URI.fullmatch(uri):
+        return False
+    target = SipUri.parse(uri)
+    return bool(target.user if target.scheme == "tel" else target.host)
 
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sip_agent.extra_headers import checked
 from sip_agent.status import SipStatus, reason_phrase
 
 
@@ -24,7 +25,7 @@ class CallRejected(SipAgentError):  # noqa: N818  (a decision, raised through th
         super().__init__(f"{int(status)} {reason or reason_phrase(status)}")
         self.status = int(status)
         self.reason = reason
-        self.headers = tuple(headers)
+        self.headers = checked(headers)
 
 
 class StackRefusal(CallRejected):

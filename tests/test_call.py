@@ -10,7 +10,7 @@ import pytest
 
 from media.frames import Samples
 from sip_agent.call import STALLS_MAX, Call, CallEnded
-from sip_agent.errors import UserAgentError
+from sip_agent.errors import CallRejected, UserAgentError
 from sip_agent.events import CallDisconnected, FirstAudioReceived, MediaChanged, Responded
 from sip_agent.status import EndedBy
 from sip_agent.testing import FakeCall
@@ -163,6 +163,58 @@ class TestSignalling:
 
         assert ["sip:carol@example.com"] == caller.transfers
         assert not caller.call.ended
+
+    @pytest.mark.parametrize("uri", ["sips:carol@[::1]:5061;transport=tls", "SIP:example.com", "tel:+15550100"])
+    async def test_transfer_to_any_uri(self, caller: FakeCall, uri: str) -> None:
+        """Whoever can be called can be transferred to."""
+        await caller.call.answer()
+        await caller.call.transfer(uri)
+
+        assert [uri] == caller.transfers
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "",
+            "nowhere",
+            "mailto:carol@example.com",
+            "sip:",
+            "sip:carol@",
+            "tel:",
+            "sip:carol@example.com\r\nX-Evil: 1",
+            "sip:carol@example.com\n",
+            "sip:carol@example.com>;x=<sip:dave@example.com",
+            '"Carol" <sip:carol@example.com>',
+            "sip:ca rol@example.com",
+            "sip:carol\x00@example.com",
+        ],
+    )
+    async def test_transfer_to_nobody(self, caller: FakeCall, uri: str) -> None:
+        """What is not one URI, and nothing else, is refused with what to write, and nothing is sent."""
+        await caller.call.answer()
+
+        with pytest.raises(ValueError, match="write sip:user@host"):
+            await caller.call.transfer(uri)
+        assert [] == caller.transfers
+
+    @pytest.mark.parametrize(
+        ("field", "message"),
+        [
+            (("X-Agent", "nine\r\nX-Evil: 1"), "the value of X-Agent has control characters"),
+            (("X-Agent", "nine\nX-Evil: 1"), "the value of X-Agent has control characters"),
+            (("X-Evil: 1\r\nX-Agent", "nine"), "no name of a header field"),
+            (("", "nine"), "no name of a header field"),
+        ],
+    )
+    async def test_headers_of_one_line(self, caller: FakeCall, field: tuple[str, str], message: str) -> None:
+        """A header field that would be two is refused wherever a handler can give one, and nothing is sent."""
+        for give in (caller.call.answer, lambda headers: caller.call.hangup(486, headers)):
+            with pytest.raises(ValueError, match=message):
+                await give([field])
+        with pytest.raises(ValueError, match=message):
+            CallRejected(486, headers=[field])
+
+        assert [] == caller.statuses
 
     async def test_send_dtmf(self, caller: FakeCall) -> None:
         """Digits are sent in capital letters."""

@@ -285,7 +285,10 @@ class ScriptRun:
     async def _transfer(self, step: Transfer) -> Next:
         self._early_media = False
         await self._open_sound()
-        await self._call.transfer(self._fill(step.transfer))
+        try:
+            await self._call.transfer(self._fill(step.transfer))
+        except ValueError as error:
+            self._fail(str(error))
         await self._pass_time(TRANSFER_S)
         return End.END
 

@@ -122,6 +122,20 @@ class TellHeaders:
         await call.disconnected
 
 
+def two_lines() -> dict[str, str]:
+    """Return, as the tool of a script, a URI with a header line behind it."""
+    return {"uri": "sip:x@127.0.0.1\r\nX-Evil: 1"}
+
+
+class TwoLines:
+    """Answer with a header field that has another one in its value."""
+
+    async def handle(self, call: Call) -> None:
+        """Answer, and wait for the end."""
+        await call.answer([("X-Agent", "nine\r\nX-Evil: 1")])
+        await call.disconnected
+
+
 class HangUp:
     """Answer, say a word, hang up."""
 

@@ -12,23 +12,38 @@ from tests.calls.peer import Peer
 
 TARGET = "sip:desk@127.0.0.1;transport=tcp"
 
-TRIES = """
+SCRIPT = """
 steps:
   - answer
-  - transfer: sip:desk@127.0.0.1;transport=tcp
+  - transfer: "{X-Target}"
+"""
+
+SCRIPT_WITH_TOOL = """
+steps:
+  - tool: tests.calls.handlers:two_lines
+    as: t
+  - transfer: "{t.uri}"
 """
 
 
 @pytest.fixture
 def agent(start_agent: StartAgent, tmp_path: Path) -> AgentProcess:
-    """Run an agent whose script transfers every caller."""
-    (tmp_path / "transfer.yaml").write_text(TRIES)
-    return start_agent(routes=[dial("transfer", "script", file=str(tmp_path / "transfer.yaml"))])
+    """Run an agent whose script transfers every caller to whom the INVITE's X-Target names, or a tool."""
+    script, with_tool = tmp_path / "transfer.yaml", tmp_path / "tool.yaml"
+    script.write_text(SCRIPT)
+    with_tool.write_text(SCRIPT_WITH_TOOL)
+    return start_agent(
+        routes=[
+            dial("transfer", "script", file=str(script)),
+            dial("tool", "script", file=str(with_tool)),
+            dial("injects", "tests.calls.handlers:TwoLines"),
+        ]
+    )
 
 
 def referred(peer: Peer) -> Message:
     """Call the script and return the REFER that it sends."""
-    assert 200 == peer.invite("transfer").status
+    assert 200 == peer.invite("transfer", headers=[f"X-Target: {TARGET}"]).status
     return peer.await_request("REFER")
 
 
@@ -79,3 +94,23 @@ def test_hung_up_meanwhile(agent: AgentProcess) -> None:
         record = agent.record(peer.call_id)
 
     assert ("answered", None, "caller") == (record["outcome"], record["error"], record["ended_by"])
+
+
+def test_no_line_of_its_own(agent: AgentProcess) -> None:
+    """A tool's answer with a line end in it adds no header to a REFER: none is sent, and the script fails."""
+    with Peer(agent) as peer:
+        assert 200 == peer.invite("tool").status
+        record = ended_by_agent(peer, agent)
+
+    assert not [message for message in peer.seen if message.start_line.startswith("REFER")]
+    assert record["error"].startswith("script tool.yaml, line 5: transfer: nobody can be called by 'sip:x@127.0.0.1")
+
+
+def test_no_line_of_its_own_in_a_response(agent: AgentProcess) -> None:
+    """Nor does the value of a header that a handler gives: its call fails instead."""
+    with Peer(agent) as peer:
+        response = peer.invite("injects")
+        record = agent.record(peer.call_id)
+
+    assert (500, []) == (response.status, response.headers("X-Evil"))
+    assert "the value of X-Agent has control characters" in record["error"]

@@ -115,6 +115,18 @@ steps:
         assert ("1", ["info"], ["sip:caller@example.net"]) == (caller.digits, caller.dtmf_methods, caller.transfers)
         assert (Outcome.ANSWERED, None) == verdict(caller)[:2]
 
+    async def test_transfer_to_what_is_no_uri(self, start: Start) -> None:
+        """A variable with a line end in it fails the script in its line, and is not sent."""
+        script = 'variables: {target: ""}\nsteps:\n  - transfer: "{target}"\n'
+        async with start(script, variables={"target": "sip:x@example.net\r\nX-Evil: 1"}) as caller:
+            await caller.until_ended()
+
+        outcome, error, _ = verdict(caller)
+        assert (Outcome.FAILED, []) == (outcome, caller.transfers)
+        assert str(error).startswith(
+            "script dialogue.yaml, line 3: transfer: nobody can be called by 'sip:x@example.net\\r"
+        )
+
     async def test_transfer_refused(self, start: Start) -> None:
         """A caller that does not want to be sent on fails the script, in its line."""
         async with start("steps:\n  - answer\n  - transfer: sip:desk@example.net\n", refuse={"transfer"}) as caller:

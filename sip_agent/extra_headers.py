@@ -1,0 +1,18 @@
+"""The header fields that a handler adds to a response: each is the one line that it is given as."""
+
+import re
+from collections.abc import Iterable
+
+_NAME = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")  # a token, RFC 3261 §25.1
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def checked(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return extra header fields as they may be sent; raises ValueError for what would be a line of its own."""
+    fields = tuple(headers)
+    for name, value in fields:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"no name of a header field: {name[:80]!r}; write a word like X-Agent")
+        if _CONTROL.search(value):
+            raise ValueError(f"the value of {name} has control characters: {value[:80]!r}; take line ends out of it")
+    return fields
