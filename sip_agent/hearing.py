@@ -125,6 +125,7 @@ class Ear:
     """Listens to one call on behalf of its handler, until the call ends; all on the event loop.
 
     `offset_ms` turns a time into milliseconds since the answer. The stream begins with `phase_ms` of silence.
+    `speaking` says whether the caller speaks now, `heeded` whether a playback has been stopped for it.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Ear:
     ) -> None:
         self.analysis = analysis
         self.closing = False
+        self.speaking = self.heeded = False
         self._rate_hz = audio.sample_rate_hz
         self._on_ready = on_ready
         self._offset_ms = offset_ms
@@ -195,6 +197,10 @@ class Ear:
         """Tell everybody what the thread has found."""
         for finding in findings:
             event = self._event(finding)
+            if isinstance(event, SpeechStarted):
+                self.speaking, self.heeded = True, False
+            elif isinstance(event, SpeechEnded):
+                self.speaking = False
             for listener in tuple(self._listeners):
                 listener(event)
             for stream in self._live_streams():

@@ -37,35 +37,79 @@ class SpeechServices(Protocol):
 
 @contextmanager
 def giving_way(audio: CallAudio, ear: Ear | None, barge_in: BargeIn) -> Iterator[None]:
-    """Let the caller interrupt what is played inside the block, in the way that `barge_in` says."""
+    """Let the caller interrupt what is played inside the block, in the way that `barge_in` says.
+
+    Speech that goes on already when the block begins counts too: a playback that would stop for it is dropped before
+    its first frame, unless the same speech has stopped one before; one that would pause waits until it is over.
+    """
     if ear is None or barge_in is BargeIn.IGNORE:
         yield
         return
 
-    paused = False
-
-    def on_heard(event: HeardEvent) -> None:
-        nonlocal paused
-        if isinstance(event, SpeechStarted):
-            if barge_in is BargeIn.STOP:
-                audio.stop()
-            else:
-                paused = True
-                audio.pause()
-        elif paused and isinstance(event, SpeechConfirmed):
-            paused = False
-            audio.stop()
-        elif paused and isinstance(event, SpeechEnded):
-            paused = False
-            audio.resume()
-
-    unsubscribe = ear.subscribe(on_heard)
+    manners = _Manners(audio, ear, stops=barge_in is BargeIn.STOP)
+    unsubscribe = ear.subscribe(manners.on_heard)
+    manners.begin()
     try:
         yield
     finally:
         unsubscribe()
-        if paused:
-            audio.resume()
+        manners.end()
+
+
+class _Manners:
+    """What a playback does when the caller speaks: it stops, or it pauses and sees what comes of it."""
+
+    def __init__(self, audio: CallAudio, ear: Ear, *, stops: bool) -> None:
+        self._audio = audio
+        self._ear = ear
+        self._stops = stops
+        self._paused = self._waiting = False
+        self._dropping: asyncio.Handle | None = None
+
+    def begin(self) -> None:
+        """Let nothing leave while the caller speaks already."""
+        if not self._ear.speaking or (self._stops and self._ear.heeded):
+            return
+        self._waiting = True
+        self._pause()
+        if self._stops:
+            # Only what has begun can be stopped.
+            self._dropping = asyncio.get_running_loop().call_soon(self._stop)
+
+    def on_heard(self, event: HeardEvent) -> None:
+        """Follow the caller's speech."""
+        if isinstance(event, SpeechStarted):
+            if self._stops:
+                self._stop()
+            else:
+                self._pause()
+        elif not self._paused:
+            return
+        elif isinstance(event, SpeechConfirmed) and not self._waiting:
+            self._stop()
+        elif isinstance(event, SpeechEnded):
+            self._waiting = False
+            self._resume()
+
+    def end(self) -> None:
+        """Leave the sound to whoever plays next."""
+        if self._dropping is not None:
+            self._dropping.cancel()
+        if self._paused:
+            self._resume()
+
+    def _stop(self) -> None:
+        self._paused = False
+        self._ear.heeded = True
+        self._audio.stop()
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._audio.pause()
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._audio.resume()
 
 
 @dataclass(slots=True)

@@ -210,6 +210,18 @@ class TestSpeech:
             SpeechEnded(at_ms=2400),
         ] == heard
 
+    async def test_the_ear_knows_whether_somebody_speaks(self) -> None:
+        """From the start of speech to its end, also for those who did not listen then."""
+        async with FakeCall() as caller:
+            await caller.call.answer()
+            ear = caller.call._open_ear("speech")
+            spoke = [ear.speaking]
+            for sound in (speech_like(320), silence(320, RATE_HZ), silence(640, RATE_HZ)):
+                await caller.speak(sound)
+                spoke.append(ear.speaking)
+
+        assert [False, True, True, False] == spoke
+
     async def test_the_model_hears_a_voice_in_noise(self) -> None:
         """With the model, a voice is told from a tone and from noise."""
         heard: list[SpeechStarted | SpeechEnded] = []

@@ -120,6 +120,77 @@ class TestBargeIn:
 
         assert handler.result == Playback(played_ms=500, interrupted=False)
 
+    @pytest.mark.parametrize("say", [False, True])
+    async def test_what_begins_while_the_caller_speaks_is_dropped(self, say: bool) -> None:
+        """`STOP` does not wait for the next speech: not a frame of it leaves while the caller speaks."""
+
+        async def talk(call: Call) -> Playback:
+            async for _ in call.speech():
+                break
+            return await (call.say(FIRST) if say else call.play(speech_like(3000), barge_in=BargeIn.STOP))
+
+        handler = Talk(talk)
+        async with FakeCall(handler) as caller:
+            await caller.until_answered()
+            await caller.speak(speech_like(2000))
+            await caller.until_ended()
+
+        assert handler.result == Playback(played_ms=0, interrupted=True, heard="" if say else None)
+        assert 0 == loud_ms(caller.heard)
+        assert not caller.port.paused
+
+    async def test_what_begins_when_the_caller_has_spoken_is_heard(self) -> None:
+        """An answer to what was said is played to its end, with the caller's last word just over."""
+
+        async def talk(call: Call) -> Playback:
+            async for _ in call.utterances():
+                break
+            return await call.play(speech_like(500), barge_in=BargeIn.STOP)
+
+        handler = Talk(talk)
+        async with FakeCall(handler) as caller:
+            await caller.until_answered()
+            await caller.speak(speech_like(640))
+            await caller.until_ended()
+
+        assert handler.result == Playback(played_ms=500, interrupted=False)
+
+    @pytest.mark.parametrize("spoken_ms", [120, 1000])
+    async def test_a_pause_lasts_until_the_caller_is_silent(self, spoken_ms: int) -> None:
+        """`PAUSE` keeps what begins while the caller speaks, however long that is, and then plays all of it."""
+
+        async def talk(call: Call) -> Playback:
+            async for _ in call.speech():
+                break
+            return await call.play(speech_like(500), barge_in=BargeIn.PAUSE)
+
+        handler = Talk(talk)
+        async with FakeCall(handler) as caller:
+            await caller.until_answered()
+            meanwhile = await caller.speak(speech_like(spoken_ms))
+            await caller.until_ended()
+
+        assert handler.result == Playback(played_ms=500, interrupted=False)
+        assert 0 == loud_ms(meanwhile)
+        assert 500 == loud_ms(caller.heard)
+
+    async def test_nothing_to_play_while_the_caller_speaks(self) -> None:
+        """A playback that is over before it could be dropped takes nothing with it."""
+
+        async def talk(call: Call) -> Playback:
+            async for _ in call.speech():
+                break
+            await call.play(np.empty(0, np.int16), barge_in=BargeIn.STOP)
+            return await call.play(speech_like(200))
+
+        handler = Talk(talk)
+        async with FakeCall(handler) as caller:
+            await caller.until_answered()
+            await caller.speak(speech_like(500))
+            await caller.until_ended()
+
+        assert handler.result == Playback(played_ms=200, interrupted=False)
+
     async def test_cancelled_while_paused(self) -> None:
         """Who gives up a paused playback leaves no call that is paused for ever."""
 

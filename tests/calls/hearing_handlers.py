@@ -20,6 +20,23 @@ class Interrupted:
         await call.disconnected
 
 
+class Intrudes:
+    """Say nothing until the caller speaks; then play a tone of 1000 Hz for two seconds, as `Interrupted` does."""
+
+    def __init__(self, barge_in: str = "stop") -> None:
+        self._barge_in = BargeIn(barge_in)
+
+    async def handle(self, call: Call) -> None:
+        """Answer, wait for speech, play into it, note what was played, and wait for the end."""
+        await call.answer()
+        async for _ in call.speech():
+            break
+        tone = ToneGenerator(1000, call.sample_rate_hz, level_dbov=-15)
+        playback = await call.play(tone.next(2 * call.sample_rate_hz), barge_in=self._barge_in)
+        call.transcript.add("agent", f"{playback.played_ms} {playback.interrupted}")
+        await call.disconnected
+
+
 class Understand:
     """Note each utterance: how long it was."""
 

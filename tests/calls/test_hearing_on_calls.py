@@ -25,6 +25,8 @@ ROUTES = [
     dial("stop", f"{HANDLERS}:Interrupted", barge_in="stop"),
     dial("pause", f"{HANDLERS}:Interrupted", barge_in="pause"),
     dial("ignore", f"{HANDLERS}:Interrupted", barge_in="ignore"),
+    dial("intrude", f"{HANDLERS}:Intrudes", barge_in="stop"),
+    dial("wait", f"{HANDLERS}:Intrudes", barge_in="pause"),
     dial("understand", f"{HANDLERS}:Understand"),
     dial("record"),
     dial("say", f"{HANDLERS}:SayAndDial"),
@@ -99,6 +101,23 @@ class TestBargeIn:
 
         assert [True, False] == [sounding for sounding, _ in groupby(loud[loud.index(True) :])]
         assert int(record["transcript"][0]["text"]) / 20 == pytest.approx(sum(loud), abs=2)
+
+    def test_nobody_is_spoken_to_while_speaking(self, hearing_agent: AgentProcess) -> None:
+        """A tone that begins while the caller speaks already is dropped before its first frame."""
+        voice = words(500, spoken(SENTENCE, CLOCK_RATE_HZ), 8000)
+        record, loud = spoken_to(hearing_agent, "intrude", voice, packets=250)
+
+        assert "0 True" == record["transcript"][0]["text"]
+        assert not any(loud)
+
+    def test_a_pause_lasts_until_the_caller_is_silent(self, hearing_agent: AgentProcess) -> None:
+        """With `pause`, it waits until the caller has spoken, and all of it is heard then."""
+        voice = words(500, spoken(SENTENCE, CLOCK_RATE_HZ), 8000)
+        record, loud = spoken_to(hearing_agent, "wait", voice, packets=350)
+
+        assert "2000 False" == record["transcript"][0]["text"]
+        assert loud.index(True) * 20 > len(voice) // 8 - 8000
+        assert 100 == pytest.approx(sum(loud), abs=2)
 
     def test_nothing_stops_who_does_not_listen(self, hearing_agent: AgentProcess) -> None:
         """With `ignore`, the tone goes on through it."""
