@@ -25,7 +25,7 @@ from sip_agent.call import Call, Dialog, Offer
 from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import CallRejected, MessageError, SipAgentError, StackRefusal
 from sip_agent.events import CallEvent
-from sip_agent.faults import spoil
+from sip_agent.faults import refuse_without_sip, spoil
 from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
 from sip_agent.hearing import Hearing
 from sip_agent.invite import ROOMS, WEBSOCKET, Invite, bracketed
@@ -112,6 +112,7 @@ class CallFlow:
             self._admit_call(invite)
             self._admitted.add(record.call_uuid)
             record.handler = route.handler
+            refuse_without_sip(route.faults, invite.transport)
             record.faults = list(route.faults.named)
             record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
             await self._begin(record)

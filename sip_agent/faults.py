@@ -18,6 +18,7 @@ from sip_agent.dialog import Dialog
 from sip_agent.digits import DtmfMethod
 from sip_agent.errors import CallEnded, CallRejected, SettingsError, SipAgentError
 from sip_agent.events import CallDisconnected, CallEvent, Responded
+from sip_agent.invite import ROOMS, WEBSOCKET
 from sip_agent.status import EndedBy, SipStatus
 
 log = structlog.get_logger()
@@ -47,6 +48,16 @@ def refuse_native_faults(routes: Sequence[RouteSettings]) -> None:
                     f"routes[{index}].faults.{name}: the light engine cannot do that: "
                     "`make setup` builds the native one; or take this fault out"
                 )
+
+
+def refuse_without_sip(faults: FaultSettings, transport: str) -> None:
+    """Raise CallRejected for the first fault that a call by WebSocket or in a room has no packets for."""
+    if transport != WEBSOCKET and transport not in ROOMS:
+        return
+    for fault in faults.named:
+        name = fault.partition("=")[0]
+        if name in NATIVE_FAULTS:
+            raise CallRejected(SipStatus.NOT_ACCEPTABLE_HERE, f"fault: {name} needs a call by SIP, not {transport}")
 
 
 class SpoiltDialog:

@@ -201,6 +201,10 @@ class PcmDialog(ABC):
         """See `Dialog`."""
         raise UserAgentError("send_dtmf", f"a call by {self.medium} has no digits")
 
+    def delay_replies(self, delay_ms: int) -> None:
+        """Begin each stretch of our sound so much later; before the answer."""
+        self._port = PcmPort(self._endpoint.sample_rate_hz, self._endpoint.cushion_ms + delay_ms)
+
     def decide(self, status: int, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Settle what becomes of the request, unless that is settled."""
         if not self.decision.done():
@@ -273,8 +277,10 @@ class PcmOffer:
         """See `Offer`."""
         self.dialog.decide(status, headers)
 
-    async def accept(self, _faults: LineFaults | None = None, /) -> PcmDialog:
-        """See `Offer`."""
+    async def accept(self, faults: LineFaults | None = None, /) -> PcmDialog:
+        """See `Offer`; of the faults, late replies are all that there is without packets."""
+        if faults is not None:
+            self.dialog.delay_replies(faults.reply_delay_ms)
         return self.dialog
 
 

@@ -21,7 +21,7 @@ from sip_agent.analyst import NOT_RECORDED, NOT_YET, TurnAnalyst
 from sip_agent.auth import DigestAlgorithm, DigestAuthenticator, digest_response
 from sip_agent.call import Call, ConversationHandler
 from sip_agent.call_flow import CHALLENGE_EXPIRES, CallFlow, FlowParts
-from sip_agent.config import RouteMatch, RouteSettings
+from sip_agent.config import FaultSettings, RouteMatch, RouteSettings
 from sip_agent.errors import CallRejected, StackRefusal, UserAgentError
 from sip_agent.headers import PROFILES, CorrelationIds, SecretHeaders
 from sip_agent.line import LineFaults
@@ -44,9 +44,11 @@ Response = tuple[int, dict[str, str]]
 class FakeOffer:
     """An INVITE, undecided; keeps the response that refused it."""
 
-    def __init__(self, message: bytes, *, source_host: str = HOST, stack_refuses: bool = False) -> None:
+    def __init__(
+        self, message: bytes, *, source_host: str = HOST, stack_refuses: bool = False, transport: str = "UDP"
+    ) -> None:
         self.message = message
-        self.transport = "UDP"
+        self.transport = transport
         self.source_host = source_host
         self.source_port = 5060
         self.received_at = datetime.now(UTC)
@@ -80,7 +82,7 @@ class Caller:
         self._host = host
         self._cseq = 0
 
-    def invite(self, authorization: str = "", *, stack_refuses: bool = False) -> FakeOffer:
+    def invite(self, authorization: str = "", *, stack_refuses: bool = False, transport: str = "UDP") -> FakeOffer:
         """Send an INVITE."""
         self._cseq += 1
         lines = [
@@ -94,7 +96,7 @@ class Caller:
             *([f"Authorization: {authorization}"] if authorization else []),
         ]
         message = "\r\n".join(lines).encode() + b"\r\n\r\n"
-        return FakeOffer(message, source_host=self._host, stack_refuses=stack_refuses)
+        return FakeOffer(message, source_host=self._host, stack_refuses=stack_refuses, transport=transport)
 
     def answer(self, response: Response | None, password: str = "secret") -> FakeOffer:
         """Send the INVITE again, with credentials for a challenge."""
@@ -539,6 +541,39 @@ class TestRefused:
         await agent.flow.close()
 
         assert ["1 further INVITEs of this source were refused"] == [record["end_reason"] for record in agent.records()]
+
+
+class TestFaultsWithoutSip:
+    """Routes with faults, called by WebSocket or in a room."""
+
+    @pytest.mark.parametrize("transport", ["WS", "DAILY"])
+    @pytest.mark.parametrize(
+        ("fault", "value"),
+        [("loss_percent", 5), ("noise_dbov", -40), ("one_way", "agent_unheard"), ("vanish_after", "1s")],
+    )
+    async def test_what_needs_packets_is_refused(self, agent: Agent, transport: str, fault: str, value: Any) -> None:
+        """The refusal names the fault, and the record claims none."""
+        route = RouteSettings(
+            handler="echo", faults=FaultSettings.model_validate({"hang_up_after": "5s", fault: value})
+        )
+        agent.build(routes=Routes([route], agent.folder))
+        offer = Caller().invite(transport=transport)
+        assert (488, {}) == await agent.serve(offer)
+        [record] = agent.records()
+
+        assert not offer.accepted
+        assert ("rejected", 488, "agent", f"fault: {fault} needs a call by SIP, not {transport}") == in_short(record)
+        assert [] == (record["faults"] or [])
+
+    async def test_the_others_happen(self, agent: Agent) -> None:
+        """What concerns time and silence needs no packets."""
+        route = RouteSettings(handler="silence", faults=FaultSettings.model_validate({"hang_up_after": "10ms"}))
+        agent.build(routes=Routes([route], agent.folder))
+        assert await agent.serve(Caller().invite(transport="WS")) is None
+        [record] = agent.records()
+
+        assert ("answered", 200, "agent", "fault: hang_up_after") == in_short(record)
+        assert ["hang_up_after=10ms"] == record["faults"]
 
 
 class TestAuthentication:

@@ -16,7 +16,7 @@ import soundfile
 from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
 
 from tests.calls.agent_process import AgentProcess, eventually
-from tests.calls.conftest import ROUTES, StartAgent
+from tests.calls.conftest import ROUTES, StartAgent, dial
 from tests.calls.rtp import strongest_hz, tone
 from tests.ports import free_port
 
@@ -190,6 +190,29 @@ async def test_a_web_page_may_not_call(api_port: int, agent: AgentProcess) -> No
     async with ClientSession() as session, session.get(f"http://127.0.0.1:{api_port}/chirp") as response:
         assert 426 == response.status
         assert "CHIRP" in (await response.json())["error"]
+
+
+async def test_faults_by_websocket(start_agent: StartAgent) -> None:
+    """What is done to packets is refused, naming it; a late reply is late, and the record names what happened."""
+    port = free_port(socket.SOCK_STREAM)
+    routes = [
+        {**dial("lossy", "tone"), "faults": {"loss_percent": 5}},
+        {**dial("slow", "tone"), "faults": {"reply_delay": "600ms", "hang_up_after": "2s"}},
+    ]
+    agent = start_agent(routes=routes, api={"bind": f"127.0.0.1:{port}"})
+    with pytest.raises(WSServerHandshakeError):
+        async with calling(port, "lossy", headers={"X-Run-Id": "lossy"}):
+            pass
+    refused = await record_of(agent, "lossy")
+    async with calling(port, "slow", headers={"X-Run-Id": "slow"}) as caller:
+        assert 1000 == await caller.until_closed()
+    late = await record_of(agent, "slow")
+
+    assert ("rejected", 488) == (refused["outcome"], refused["sip_status"])
+    assert "fault: loss_percent needs a call by SIP, not WS" == refused["end_reason"]
+    assert not refused["faults"]
+    assert 600 == pytest.approx(int(np.flatnonzero(caller.heard)[0]) * 1000 / RATE_HZ, abs=150)
+    assert ["hang_up_after=2s", "reply_delay=600ms"] == late["faults"]
 
 
 async def test_callers_prove_who_they_are(start_agent: StartAgent) -> None:
