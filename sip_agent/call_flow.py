@@ -25,7 +25,7 @@ from sip_agent.call import Call, Dialog, Offer
 from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import CallRejected, MessageError, SipAgentError, StackRefusal
 from sip_agent.events import CallEvent
-from sip_agent.faults import refuse_without_sip, spoil
+from sip_agent.faults import brought_about, refuse_without_sip, spoil
 from sip_agent.headers import CorrelationIds, CorrelationProfile, SecretHeaders, correlate
 from sip_agent.hearing import Hearing
 from sip_agent.invite import ROOMS, WEBSOCKET, Invite, bracketed
@@ -313,6 +313,7 @@ class CallFlow:
             del self.active[record.call_uuid]
         await asyncio.gather(*writes)
         complete(record, call, dialog.audio, verdict)
+        record.faults = brought_about(record.faults, record.codec)
         # The call is over: whoever calls next does not wait until this one is measured.
         self._admitted.discard(record.call_uuid)
         await self._measure(record)

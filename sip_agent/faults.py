@@ -60,6 +60,11 @@ def refuse_without_sip(faults: FaultSettings, transport: str) -> None:
             raise CallRejected(SipStatus.NOT_ACCEPTABLE_HERE, f"fault: {name} needs a call by SIP, not {transport}")
 
 
+def brought_about(faults: Sequence[str], codec: str | None) -> list[str]:
+    """Return those of the named faults that a call with this codec had: its own label is no wrong one."""
+    return [fault for fault in faults if fault != f"wrong_codec={codec}"]
+
+
 class SpoiltDialog:
     """A `Dialog` that refuses, rings, answers late, falls silent or ends as its faults say."""
 

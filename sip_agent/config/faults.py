@@ -97,6 +97,13 @@ class FaultSettings(Section):
     )
 
     @model_validator(mode="after")
+    def _check_effect(self) -> Self:
+        spoilt = [name for name in _RANDOM if getattr(self, name)]
+        if self.direction is not PacketDirection.TO_CALLER and not spoilt:
+            raise ValueError(f"direction says which packets are hit: say how, by {', '.join(_RANDOM)}")
+        return self
+
+    @model_validator(mode="after")
     def _check_reachable(self) -> Self:
         unanswered = "refuse" if self.refuse is not None else "ring_only" if self.ring_only is not None else None
         others = [name for name in (fault.partition("=")[0] for fault in self.named) if name != unanswered]

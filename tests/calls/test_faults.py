@@ -56,6 +56,7 @@ ROUTES = [
     spoilt("hangs_up", hang_up_after="500ms"),
     spoilt("breaks_off", hang_up_mid_sentence="500ms"),
     spoilt("vanishes", vanish_after="500ms"),
+    spoilt("right", wrong_codec="PCMA"),
 ]
 
 
@@ -185,6 +186,13 @@ def test_wrong_codec(agent: AgentProcess) -> None:
     heard = decode_pcma(b"".join(packet.payload for packet in rtp.packets))
     assert strongest_hz(heard[-4000:], CLOCK_RATE_HZ) == pytest.approx(440, abs=10)
     assert (record["codec"], record["faults"]) == ("PCMA", ["wrong_codec=G729"])
+
+
+def test_a_wrong_codec_that_is_the_right_one(agent: AgentProcess) -> None:
+    """Where the label is that of the codec agreed, nothing is wrong: the record names no fault."""
+    rtp, record = call(agent, "right", 10)
+    assert {packet.payload_type for packet in rtp.packets} == {8}
+    assert (record["codec"], record["faults"]) == ("PCMA", [])
 
 
 def test_the_agent_is_not_heard(agent: AgentProcess) -> None:

@@ -78,6 +78,8 @@ def test_what_the_engine_is_asked() -> None:
         ('one_way = "left"', "routes[0].faults.one_way"),
         ('wrong_codec = "opus"', "routes[0].faults.wrong_codec"),
         ('answer_after = "10m"', 'routes[0].faults.answer_after = "10m": write a duration up to 2m'),
+        ('direction = "both"', "routes[0].faults: direction says which packets are hit: say how, by loss_percent"),
+        ('direction = "from_caller", noise_dbov = -40', "routes[0].faults: direction says which packets are hit"),
         ("refuse = 486, loss_percent = 5", "routes[0].faults: refuse leaves no call for loss_percent"),
         ('ring_only = "5s", hang_up_after = "1s"', "routes[0].faults: ring_only leaves no call for hang_up_after"),
     ],
