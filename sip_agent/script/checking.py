@@ -40,6 +40,8 @@ from sip_agent.script.values import BUILT_IN
 FILE_BYTES_MAX = 500_000
 """A script is written by a person."""
 
+_HOLDS_PARTS = frozenset({"listen", "branch", "do", "otherwise", "steps"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedScript:
@@ -85,7 +87,8 @@ def check_script(path: Path) -> tuple[Script | None, list[Problem]]:
     try:
         script = Script.model_validate(document)
     except ValidationError as error:
-        return None, sorted({explain(details, document) for details in error.errors(include_url=False)})
+        wrong = {explain(details, document) for details in error.errors(include_url=False)}
+        return None, sorted(wrong.union(_dangling(document, path.parent)))
     return script, sorted(set(_Checker(script, document, path.parent).problems()))
 
 
@@ -127,6 +130,51 @@ def walk(steps: list[AnyStep], keys: Keys) -> Iterator[tuple[Keys, Part]]:
             yield from walk(step.steps, (*here, "steps"))
 
 
+def _dangling(document: Any, folder: Path) -> Iterator[Problem]:
+    """Find what leads nowhere in a script that is not right as a whole: scenes and sound files that are not there."""
+    if not isinstance(document, dict):
+        return
+    scenes = document.get("scenes")
+    scenes = scenes if isinstance(scenes, dict) else {}
+    parts = [*_mappings(document.get("steps"), ("steps",))]
+    for name, steps in scenes.items():
+        parts += _mappings(steps, ("scenes", name))
+    for keys, part in parts:
+        label, sound = part.get("go"), part.get("play")
+        if isinstance(label, str):
+            yield from _check_label(document, keys, label, scenes)
+        if sound and isinstance(sound, str):
+            yield from _check_file(document, keys, folder / Path(sound).expanduser())
+
+
+def _mappings(value: Any, keys: Keys) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
+    """Yield what may be a step or a case, with its keys in the document."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _mappings(item, (*keys, index))
+    elif isinstance(value, dict):
+        yield keys, value
+        for key in _HOLDS_PARTS & value.keys():
+            yield from _mappings(value[key], (*keys, key))
+
+
+def _check_label(document: Any, keys: Keys, label: str, scenes: Mapping[str, Any]) -> Iterator[Problem]:
+    if label not in scenes:
+        advice = hint(label, scenes) or (f"there are {', '.join(scenes)}" if scenes else "add it below `scenes:`")
+        yield Problem(place_of(document, (*keys, "go")), f"go: there is no scene {label!r}; {advice}")
+
+
+def _check_file(document: Any, keys: Keys, path: Path) -> Iterator[Problem]:
+    place = place_of(document, (*keys, "play"))
+    if not path.is_file():
+        yield Problem(place, f"play: there is no sound file {path}")
+        return
+    try:
+        open_audio(path, 16_000).close()
+    except AudioFileError as error:
+        yield Problem(place, f"play: {error}")
+
+
 class _Checker:
     """Finds what is wrong with a script whose every part is right by itself."""
 
@@ -146,7 +194,7 @@ class _Checker:
             yield from self._check_go(keys, part)
             yield from self._check_variables(keys, part)
             if isinstance(part, Play):
-                yield from self._check_sound(keys, part)
+                yield from _check_file(self._document, keys, sound_of(part, self._folder))
             elif isinstance(part, Tool):
                 yield from self._check_tool(keys, part)
             elif isinstance(part, Listen):
@@ -161,10 +209,8 @@ class _Checker:
 
     def _check_go(self, keys: Keys, part: Part) -> Iterator[Problem]:
         label = part.go if isinstance(part, Go | Consequence) else None
-        scenes = self._script.scenes
-        if label is not None and label not in scenes:
-            advice = hint(label, scenes) or (f"there are {', '.join(scenes)}" if scenes else "add it below `scenes:`")
-            yield self._problem((*keys, "go"), f"go: there is no scene {label!r}; {advice}")
+        if label is not None:
+            yield from _check_label(self._document, keys, label, self._script.scenes)
 
     def _check_variables(self, keys: Keys, part: Part) -> Iterator[Problem]:
         for field, names in _names_used_by(part):
@@ -173,16 +219,6 @@ class _Checker:
                 if "-" not in first and first not in self._names:
                     advice = hint(first, self._names) or "give it a text below `variables:`"
                     yield self._problem((*keys, field), f"{field}: nothing sets the variable {first!r}; {advice}")
-
-    def _check_sound(self, keys: Keys, step: Play) -> Iterator[Problem]:
-        path = sound_of(step, self._folder)
-        if not path.is_file():
-            yield self._problem((*keys, "play"), f"play: there is no sound file {path}")
-            return
-        try:
-            open_audio(path, 16_000).close()
-        except AudioFileError as error:
-            yield self._problem((*keys, "play"), f"play: {error}")
 
     def _check_tool(self, keys: Keys, step: Tool) -> Iterator[Problem]:
         if "//" not in step.tool:

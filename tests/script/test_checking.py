@@ -102,6 +102,28 @@ def test_all_problems_in_the_order_of_lines(tmp_path: Path) -> None:
     assert ["2", "3", "5"] == sorted({item.partition(":")[0] for item in found} - {"4"})
 
 
+def test_a_wrong_step_hides_nothing_that_leads_nowhere(tmp_path: Path) -> None:
+    """Scenes and sound files are looked for in whatever can be read, and in steps within steps."""
+    found = problems(
+        tmp_path,
+        "steps:\n  - lisen: 5\n  - listen:\n      - {dtmf: 1, go: huors}\n    otherwise:\n      - play: none.wav\n"
+        "  - set: {go: text, play: text}\nscenes:\n  hours:\n    - go: hours\n    - go: ours\n    - play: ''\n",
+    )
+
+    assert [
+        "2:5: lisen: there is no such step; did you mean listen?",
+        "4:23: go: there is no scene 'huors'; did you mean hours?",
+        f"6:15: play: there is no sound file {tmp_path / 'none.wav'}",
+        "11:11: go: there is no scene 'ours'; did you mean hours?",
+    ] == [item for item in found if not item.startswith("12:")]
+
+
+@pytest.mark.parametrize("text", ["steps: {go: 5}", "steps: 1\nscenes: []", "steps: [[{go: a}]]\nscenes: {b: [lisen]}"])
+def test_whatever_is_there_is_looked_through(tmp_path: Path, text: str) -> None:
+    """A document of any form is told what is wrong with it."""
+    assert problems(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     "steps",
     [
