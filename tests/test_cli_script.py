@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner, Result
 
 from sip_agent.cli import app
@@ -71,6 +73,26 @@ def test_call_with_a_script(right: Path, options: list[str], error: str) -> None
         run("call", "sip:nobody@127.0.0.1:9", "--script", str(right), *options)
 
     assert error in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--dtmf", "12x"], "--dtmf: write digits of 0-9 * # A-D, not 'X'"),
+        (["--var", "a=1"], "--var: a variable is of a script; name the script with --script"),
+        (["--play", "{folder}/none.wav"], "--play: there is no sound file {folder}/none.wav"),
+        (["--play", "{folder}/zero.wav"], "--play: there is no sound in {folder}/zero.wav"),
+        (["--play", "{folder}/text.wav"], "--play: {folder}/text.wav"),
+    ],
+)
+def test_call_with_what_cannot_be_done(tmp_path: Path, options: list[str], error: str) -> None:
+    """What could not be played or pressed is said before anybody is called."""
+    soundfile.write(tmp_path / "zero.wav", np.empty(0, np.int16), 8000)
+    (tmp_path / "text.wav").write_text("This is no sound.")
+    with pytest.raises(SettingsError) as caught:
+        run("call", "sip:nobody@127.0.0.1:9", *(option.format(folder=tmp_path) for option in options))
+
+    assert error.format(folder=tmp_path) in str(caught.value)
 
 
 def test_call_with_a_wrong_script(wrong: Path) -> None:

@@ -89,14 +89,19 @@ def call(
     """
     from sip_agent.caller import CallRequest
     from sip_agent.config import LogFormat, LogLevel
+    from sip_agent.digits import DTMF_DIGITS
     from sip_agent.log import configure_logging
     from sip_agent.ua.endpoint import Caller
 
     headers = [_header(text) for text in header or ()]
     if transport and transport.lower() not in TRANSPORTS:
         raise SettingsError(f"--transport: write udp, tcp or tls, not {transport}")
-    if play is not None and not play.is_file():
-        raise SettingsError(f"--play: there is no sound file {play}")
+    if play is not None:
+        _check_sound(play)
+    if wrong := sorted(set(dtmf.upper()) - DTMF_DIGITS):
+        raise SettingsError(f"--dtmf: write digits of 0-9 * # A-D, not {' '.join(map(repr, wrong))}")
+    if var and script is None:
+        raise SettingsError("--var: a variable is of a script; name the script with --script")
     if script is not None and (play or say or tone or dtmf or duration is not None):
         raise SettingsError("--script: write what is played, said or pressed, and for how long, into the script")
     loaded = None if script is None else _script(script, var or ())
@@ -212,6 +217,20 @@ def _print_result(result: "CallResult") -> None:
 
 def _who(ended_by: str | None) -> str:
     return {"agent": "caller (this side)", "caller": "far end"}.get(str(ended_by), "system")
+
+
+def _check_sound(path: Path) -> None:
+    from media.wav import AudioFileError, open_audio
+
+    if not path.is_file():
+        raise SettingsError(f"--play: there is no sound file {path}")
+    try:
+        with open_audio(path, 16_000) as frames:
+            empty = next(frames, None) is None
+    except AudioFileError as error:
+        raise SettingsError(f"--play: {error}") from error
+    if empty:
+        raise SettingsError(f"--play: there is no sound in {path}")
 
 
 def _script(path: Path, variables: "Sequence[str]") -> "LoadedScript":
