@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -32,13 +33,20 @@ def check_types(handler: type, options: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is {' or '.join(_KINDS[kind] for kind in kinds if kind in _KINDS)}, not {value!r}")
 
 
-@functools.cache
 def check_sound(option: str, file: str) -> None:
-    """Raise ValueError naming the option unless the file can be played; looked at once, when the route is checked."""
+    """Raise ValueError naming the option unless the file is there and can be played."""
+    if not Path(file).is_file():
+        raise ValueError(f"{option}: there is no sound file {file}")
     try:
-        open_audio(file, 8000).close()
+        _open(file)
     except AudioFileError as error:
         raise ValueError(f"{option}: there is no sound file {error}") from error
+
+
+@functools.cache
+def _open(file: str) -> None:
+    """Open a file once, when its route is checked: a call only asks whether it is still there."""
+    open_audio(file, 8000).close()
 
 
 def _kinds(hint: Any) -> list[Any]:
