@@ -2,10 +2,15 @@
 #ifndef SIP_AGENT_FRAME_PORT_HPP
 #define SIP_AGENT_FRAME_PORT_HPP
 
+#include <algorithm>
+#include <atomic>
+#include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <pjsua-lib/pjsua_internal.h>
 #include <pjsua2.hpp>
 
 #include "pj_calls.hpp"
@@ -33,6 +38,7 @@ public:
           capture(2 * bytes(), sizes.capture_frames),
           capture_on_(sizes.capture_frames > 0),
           silence_(samples),
+          heard_(samples),
           sent_(samples) {
         const pj_str_t port_name = {const_cast<char*>(name_.c_str()), static_cast<pj_ssize_t>(name_.size())};
         pjmedia_port_info_init(&port_.info, &port_name, PJMEDIA_SIG_CLASS_APP('F', 'R', 'P'), sample_rate_hz, 1, 16,
@@ -47,6 +53,13 @@ public:
         self->port_.port_data.pdata = new std::shared_ptr<FrameExchange>(self);
         self->port_.on_destroy = &FrameExchange::on_destroy;
         return &self->port_;
+    }
+
+    /* SIP thread. In every tick from the next one on, frames are exchanged with `stream`, which the bridge must leave
+     * alone; nullptr: with whatever the bridge connects to this port. */
+    void link(pjmedia_port* stream) {
+        if (stream) pjmedia_port_add_ref(stream);
+        release(offered_.exchange(stream, std::memory_order_acq_rel));
     }
 
 private:
@@ -97,9 +110,39 @@ private:
     /* The bridge brings what the caller said in this tick; every tick, if only to say that nobody talks to this port. */
     static pj_status_t on_put_frame(pjmedia_port* port, pjmedia_frame* frame) {
         FrameExchange& self = of(port);
-        const bool audio = frame->type == PJMEDIA_FRAME_TYPE_AUDIO && frame->size == self.bytes();
-        self.end_tick(audio ? static_cast<const pj_int16_t*>(frame->buf) : self.silence_.data());
+        if (self.offered_.load(std::memory_order_relaxed) != no_offer()) {
+            release(std::exchange(self.stream_, self.offered_.exchange(no_offer(), std::memory_order_acq_rel)));
+        }
+        if (self.stream_) self.exchange_with_stream(frame->timestamp);
+        else self.end_tick(self.samples_of(*frame));
         return PJ_SUCCESS;
+    }
+
+    /* What the bridge does for two ports that are connected with each other, without its buffers and its mixing. */
+    void exchange_with_stream(const pj_timestamp& timestamp) {
+        if (!stream_->get_frame && !stream_->put_frame) {  // its call has stopped it, and nobody else has it any more
+            release(std::exchange(stream_, nullptr));
+            end_tick(silence_.data());
+            return;
+        }
+        pjmedia_frame heard{};
+        heard.buf = heard_.data();
+        heard.size = bytes();
+        if (pjmedia_port_get_frame(stream_, &heard) != PJ_SUCCESS) heard.type = PJMEDIA_FRAME_TYPE_NONE;
+        sent_pending_ = playout.next(sent_.data());
+        if (!sent_pending_) std::fill(sent_.begin(), sent_.end(), pj_int16_t{0});
+        pjmedia_frame said{};
+        said.type = PJMEDIA_FRAME_TYPE_AUDIO;
+        said.buf = sent_.data();
+        said.size = bytes();
+        said.timestamp = timestamp;
+        pjmedia_port_put_frame(stream_, &said);
+        end_tick(samples_of(heard));
+    }
+
+    const pj_int16_t* samples_of(const pjmedia_frame& frame) const {
+        const bool audio = frame.type == PJMEDIA_FRAME_TYPE_AUDIO && frame.size == bytes();
+        return audio ? static_cast<const pj_int16_t*>(frame.buf) : silence_.data();
     }
 
     void end_tick(const pj_int16_t* heard) {
@@ -120,16 +163,31 @@ private:
 
     static pj_status_t on_destroy(pjmedia_port* port) {
         auto* share = static_cast<std::shared_ptr<FrameExchange>*>(port->port_data.pdata);
-        pj_pool_t* pool = (*share)->pool_;
+        FrameExchange& self = **share;
+        release(self.stream_);
+        release(self.offered_.exchange(no_offer(), std::memory_order_acq_rel));
+        pj_pool_t* pool = self.pool_;
         delete share;
         pj_pool_release(pool);
         return PJ_SUCCESS;
     }
 
+    static pjmedia_port* no_offer() {
+        static pjmedia_port nothing;
+        return &nothing;
+    }
+
+    static void release(pjmedia_port* stream) {
+        if (stream && stream != no_offer()) pjmedia_port_dec_ref(stream);
+    }
+
     const bool capture_on_;
     const std::vector<pj_int16_t> silence_;
+    std::vector<pj_int16_t> heard_;
     std::vector<pj_int16_t> sent_;  // the frame handed out in the current tick
     bool sent_pending_ = false;
+    pjmedia_port* stream_ = nullptr;  // the clock thread's
+    std::atomic<pjmedia_port*> offered_{no_offer()};  // what is to take its place
     pjmedia_port port_{};
     pj_pool_t* pool_ = nullptr;
 };
@@ -171,6 +229,24 @@ public:
     FramePort(const FramePort&) = delete;
     FramePort& operator=(const FramePort&) = delete;
 
+    /* Lets sound flow between this port and the stream of a call, both ways, from the next tick on: straight, or through
+     * the bridge if that has to resample or cut frames, or to mix in something else, which the caller asks for. */
+    void connect(const pj::Call& call, unsigned media_index, bool through_bridge) {
+        const pjsua_call_media& media = pjsua_var.calls[call.getId()].media[media_index];
+        pjmedia_port* stream = media.strm.a.media_port;
+        const pjsua_conf_port_id slot = media.strm.a.conf_slot;
+        if (!port_ || !stream || slot == PJSUA_INVALID_ID) raise(PJ_EINVALIDOP, "FramePort.connect", "there is no stream");
+        const bool straight = !through_bridge && stream->grp_lock && same_format(stream->info, port_->info);
+        const pjmedia_port_op op = straight ? PJMEDIA_PORT_DISABLE : PJMEDIA_PORT_ENABLE;
+        check(pjsua_conf_configure_port(slot, op, op), "FramePort.connect");
+        exchange_->link(straight ? stream : nullptr);
+        if (straight && !on_bridge_) return;
+        on_bridge_ = !straight;
+        const auto join = straight ? &pjsua_conf_disconnect : &pjsua_conf_connect;
+        check(join(slot, getPortId()), "FramePort.connect");
+        check(join(getPortId(), slot), "FramePort.connect");
+    }
+
     /* Leaves the bridge, at its next tick. What was received before can still be read. */
     void close() {
         if (!port_) return;
@@ -189,10 +265,16 @@ public:
     std::uint64_t flushed() const { return exchange_->playout.flushed(); }
 
 private:
+    static bool same_format(const pjmedia_port_info& one, const pjmedia_port_info& other) {
+        return one.fmt.id == PJMEDIA_FORMAT_PCM && PJMEDIA_PIA_SRATE(&one) == PJMEDIA_PIA_SRATE(&other) &&
+               PJMEDIA_PIA_SPF(&one) == PJMEDIA_PIA_SPF(&other) && PJMEDIA_PIA_CCNT(&one) == PJMEDIA_PIA_CCNT(&other);
+    }
+
     static constexpr unsigned kMaxRingFrames = 3000;
 
     std::shared_ptr<FrameExchange> exchange_;
     pjmedia_port* port_ = nullptr;
+    bool on_bridge_ = false;
 };
 
 }  // namespace sip_agent

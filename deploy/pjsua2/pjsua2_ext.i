@@ -177,6 +177,7 @@ bool trim_memory() { return malloc_trim(0) != 0; }
 %feature("compactdefaultargs") sip_agent::HeldInvite::reject;
 %feature("compactdefaultargs") sip_agent::InviteGate::InviteGate;
 %catches(pj::Error) sip_agent::FramePort::FramePort;
+%catches(pj::Error) sip_agent::FramePort::connect;
 %catches(pj::Error) sip_agent::BridgeClock::BridgeClock;
 %catches(pj::Error) sip_agent::BridgeClock::start;
 %catches(pj::Error) sip_agent::Waker::Waker;
@@ -236,6 +237,7 @@ namespace sip_agent {
 class FramePort : public pj::AudioMedia {
 public:
     ~FramePort();
+    void connect(const pj::Call& call, unsigned media_index, bool through_bridge);
     void close();
 };
 

@@ -256,9 +256,9 @@ class Dialog:
                 cushion_ms = self._endpoint.cushion_ms + self._reply_delay_ms
                 self._port = self._endpoint.frame_ports.open(cushion_ms)
                 self._endpoint.sip_thread.deliver(self._open_audio, self._port)
-            sound = self._pj_call.getAudioMedia(media.index)
-            self._port.connect(sound)
+            self._port.connect(self._pj_call, media.index, mixed=self._line is not None and self._line.is_noisy)
             if self._line is not None:
+                sound = self._pj_call.getAudioMedia(media.index)
                 self._line.connect(sound, min(1.0, stream.codecClockRate / self._endpoint.sample_rate_hz))
             self._emit(
                 MediaChanged(

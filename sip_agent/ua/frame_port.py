@@ -16,8 +16,11 @@ from sip_agent.ua import engine
 class FramePort(AudioPort, Protocol):
     """An `AudioPort` that the SIP thread connects to the stream of a call."""
 
-    def connect(self, stream: Any) -> None:
-        """Let sound flow between a stream (pjsua2 `AudioMedia`) and this port, both ways; SIP thread only."""
+    def connect(self, call: Any, media_index: int, *, mixed: bool) -> None:
+        """Let sound flow between a stream of a call (pjsua2 `Call`) and this port, both ways; SIP thread only.
+
+        `mixed`: something else will be sent to the stream as well.
+        """
 
     def close(self) -> None:
         """Take the port off the bridge; SIP thread only."""
@@ -62,10 +65,9 @@ class NativeFramePort:
         self.pause = self._port.pause
         self.read_capture = self._port.read_capture
 
-    def connect(self, stream: Any) -> None:
+    def connect(self, call: Any, media_index: int, *, mixed: bool) -> None:
         """See `FramePort`."""
-        stream.startTransmit(self._port)
-        self._port.startTransmit(stream)
+        self._port.connect(call, media_index, mixed)
 
     def counters(self) -> PortCounters:
         """See `AudioPort`."""
@@ -96,8 +98,9 @@ class LightFramePort(FrameRings):
         self._port = idle.pop() if idle else _light_port_class()(sample_rate_hz)
         self._port.rings = self
 
-    def connect(self, stream: Any) -> None:
-        """See `FramePort`."""
+    def connect(self, call: Any, media_index: int, *, mixed: bool) -> None:  # noqa: ARG002
+        """See `FramePort`: the bridge always mixes here."""
+        stream = call.getAudioMedia(media_index)
         stream.startTransmit(self._port)
         self._port.startTransmit(stream)
 

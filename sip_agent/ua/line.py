@@ -49,6 +49,11 @@ class Line:
         """Spoil the packets of a media transport that pjsua2 has just made (`OnCreateMediaTransportParam`)."""
         self._line.attach(created)
 
+    @property
+    def is_noisy(self) -> bool:
+        """Return whether there is noise to mix in."""
+        return self._faults.noise_dbov is not None
+
     def connect(self, stream: Any, bandwidth_share: float) -> None:
         """Mix the noise, if any, into what a stream (pjsua2 `AudioMedia`) sends.
 

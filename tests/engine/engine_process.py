@@ -132,6 +132,8 @@ class Engine:
 class Account(pj.Account):  # type: ignore[misc]
     """Takes every call that reaches pjsua, and leaves it ringing."""
 
+    call_class: type[Any] = pj.Call
+
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Any] = []
@@ -141,7 +143,7 @@ class Account(pj.Account):  # type: ignore[misc]
 
     def onIncomingCall(self, prm: Any) -> None:  # noqa: N802 - pjsua2's name
         """Keep the call."""
-        self.calls.append(pj.Call(self, prm.callId))
+        self.calls.append(self.call_class(self, prm.callId))
 
 
 class Caller:
