@@ -158,6 +158,10 @@ mend() {
     }'
   edit "$1/pjlib/src/pj/ioqueue_epoll.c" "an event without a reader leaves epoll's set" \
     '/events & EPOLLIN) && *$/ { N; s/&& *\n *(key_has_pending_read(h) || key_has_pending_accept(h)) && !/\&\& !/ }'
+  # What the media thread leaves for the SIP thread (digits) ends its wait, through the Waker.
+  edit "$1/pjsip/src/pjsua2/endpoint.cpp" "digits wake the SIP thread" \
+    -e 's/^using namespace pj;/&\nextern "C" { void (*sip_agent_on_pending_job)(void); }/' \
+    -e '/^ *pendingJobSize++;/,/^}/ s/pj_leave_critical_section();/&\n    if (sip_agent_on_pending_job) sip_agent_on_pending_job();/'
   # After a packet the thread of the media sockets leaves the next ones for 2 ms, to take them all at once.
   edit "$1/pjmedia/src/pjmedia/endpoint.c" "packets are taken together" \
     's/^\( *\)pj_ioqueue_poll(endpt->ioqueue, &timeout);/\1int events = pj_ioqueue_poll(endpt->ioqueue, \&timeout);\

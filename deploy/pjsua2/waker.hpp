@@ -12,13 +12,17 @@
 
 #include "pj_calls.hpp"
 
+/* pjsua2 calls it when another thread has left it a job; missing where build.sh could not put it in. */
+extern "C" __attribute__((weak)) void (*sip_agent_on_pending_job)(void);
+
 namespace sip_agent {
 
 /* One end of a socket pair sits in the SIP endpoint's I/O queue, so that a byte on the other end makes a waiting
  * libHandleEvents() return. (An eventfd would not do: the I/O queue reads with recv().)
  *
  * Put the work where the SIP thread finds it, then wake(); the SIP thread looks for work after every
- * libHandleEvents(). A burst of wake() costs one system call. */
+ * libHandleEvents(). A burst of wake() costs one system call. There is one Waker; it must outlive the threads of pjsua,
+ * which wake the SIP thread for the callbacks that belong on it. */
 class Waker {
 public:
     Waker() {
@@ -41,6 +45,8 @@ public:
         }
         pj_ioqueue_op_key_init(&read_op_, sizeof(read_op_));
         listen();
+        pjsua_wakes_.store(this, std::memory_order_release);
+        if (&sip_agent_on_pending_job) sip_agent_on_pending_job = &Waker::on_pending_job;
     }
 
     ~Waker() {
@@ -61,6 +67,7 @@ public:
     /* SIP thread, before libDestroy(). */
     void close() {
         if (!key_) return;
+        pjsua_wakes_.store(nullptr, std::memory_order_release);
         pj_ioqueue_key_t* key = key_;
         key_ = nullptr;
         if (!pjsua_is_alive()) return;
@@ -70,6 +77,10 @@ public:
     }
 
 private:
+    static void on_pending_job() {
+        if (Waker* waker = pjsua_wakes_.load(std::memory_order_acquire)) waker->wake();
+    }
+
     static void on_read_complete(pj_ioqueue_key_t* key, pj_ioqueue_op_key_t*, pj_ssize_t) {
         static_cast<Waker*>(pj_ioqueue_get_user_data(key))->listen();
     }
@@ -83,6 +94,8 @@ private:
             status = pj_ioqueue_recv(key_, &read_op_, buffer_, &length, 0);
         } while (status == PJ_SUCCESS);
     }
+
+    static inline std::atomic<Waker*> pjsua_wakes_{nullptr};
 
     pj_ioqueue_key_t* key_ = nullptr;
     pj_ioqueue_op_key_t read_op_{};

@@ -21,8 +21,8 @@ from sip_agent.ua import engine
 POLL_MS = 10
 """How long the light engine may sleep in its poll: it cannot be woken, so this bounds the delay of a post."""
 
-POLL_WITH_WAKER_MS = 20
-"""Jobs are announced by the waker; this bounds the wait of what the media thread hands over: DTMF digits."""
+POLL_WITH_WAKER_MS = 200
+"""The waker ends the wait for every job, ours and those of pjsua's other threads: this only bounds the sweeps."""
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -133,8 +133,8 @@ class SipThread:
     def _tear_down_guarded(self, endpoint: Any) -> None:
         if self._waker is not None:
             self._waker.close()
-            self._waker = None
         self._guarded(functools.partial(self._tear_down, endpoint))
+        self._waker = None  # not earlier: until then the media thread may be in it
 
 
 @contextmanager
