@@ -22,6 +22,8 @@ namespace sip_agent {
  * removes a port only at one of its next ticks; the last of the two to let go frees it. */
 class FrameExchange {
 public:
+    static constexpr unsigned kMaxSamples = 960;  // 20 ms at 48 kHz
+
     struct Sizes {
         unsigned received_frames;
         unsigned send_frames;
@@ -38,7 +40,6 @@ public:
           capture(2 * bytes(), sizes.capture_frames),
           capture_on_(sizes.capture_frames > 0),
           silence_(samples),
-          heard_(samples),
           sent_(samples) {
         const pj_str_t port_name = {const_cast<char*>(name_.c_str()), static_cast<pj_ssize_t>(name_.size())};
         pjmedia_port_info_init(&port_.info, &port_name, PJMEDIA_SIG_CLASS_APP('F', 'R', 'P'), sample_rate_hz, 1, 16,
@@ -94,7 +95,7 @@ private:
      * listens to this port. */
     static pj_status_t on_get_frame(pjmedia_port* port, pjmedia_frame* frame) {
         FrameExchange& self = of(port);
-        if (self.sent_pending_) self.end_tick(self.silence_.data());  // a tick that brought no on_put_frame()
+        if (self.sent_pending_) self.end_bridge_tick(self.silence_.data());  // a tick that brought no on_put_frame()
         if (frame->size >= self.bytes() && self.playout.next(self.sent_.data())) {
             self.sent_pending_ = true;
             std::memcpy(frame->buf, self.sent_.data(), self.bytes());
@@ -114,7 +115,7 @@ private:
             release(std::exchange(self.stream_, self.offered_.exchange(no_offer(), std::memory_order_acq_rel)));
         }
         if (self.stream_) self.exchange_with_stream(frame->timestamp);
-        else self.end_tick(self.samples_of(*frame));
+        else self.end_bridge_tick(self.is_whole(*frame) ? static_cast<const pj_int16_t*>(frame->buf) : self.silence_.data());
         return PJ_SUCCESS;
     }
 
@@ -122,32 +123,36 @@ private:
     void exchange_with_stream(const pj_timestamp& timestamp) {
         if (!stream_->get_frame && !stream_->put_frame) {  // its call has stopped it, and nobody else has it any more
             release(std::exchange(stream_, nullptr));
-            end_tick(silence_.data());
+            end_bridge_tick(silence_.data());
             return;
         }
+        // On the stack, which is in the cache after the first port of a tick; what belongs to each port is not.
+        pj_int16_t heard_samples[kMaxSamples], said_samples[kMaxSamples];
         pjmedia_frame heard{};
-        heard.buf = heard_.data();
+        heard.buf = heard_samples;
         heard.size = bytes();
-        if (pjmedia_port_get_frame(stream_, &heard) != PJ_SUCCESS) heard.type = PJMEDIA_FRAME_TYPE_NONE;
-        sent_pending_ = playout.next(sent_.data());
-        if (!sent_pending_) std::fill(sent_.begin(), sent_.end(), pj_int16_t{0});
+        if (pjmedia_port_get_frame(stream_, &heard) != PJ_SUCCESS || !is_whole(heard)) {
+            std::memset(heard_samples, 0, bytes());
+        }
+        if (!playout.next(said_samples)) std::memset(said_samples, 0, bytes());
         pjmedia_frame said{};
         said.type = PJMEDIA_FRAME_TYPE_AUDIO;
-        said.buf = sent_.data();
+        said.buf = said_samples;
         said.size = bytes();
         said.timestamp = timestamp;
         pjmedia_port_put_frame(stream_, &said);
-        end_tick(samples_of(heard));
+        end_tick(heard_samples, said_samples);
     }
 
-    const pj_int16_t* samples_of(const pjmedia_frame& frame) const {
-        const bool audio = frame.type == PJMEDIA_FRAME_TYPE_AUDIO && frame.size == bytes();
-        return audio ? static_cast<const pj_int16_t*>(frame.buf) : silence_.data();
+    bool is_whole(const pjmedia_frame& frame) const {
+        return frame.type == PJMEDIA_FRAME_TYPE_AUDIO && frame.size == bytes();
     }
 
-    void end_tick(const pj_int16_t* heard) {
-        const pj_int16_t* said = sent_pending_ ? sent_.data() : silence_.data();
-        sent_pending_ = false;
+    void end_bridge_tick(const pj_int16_t* heard) {
+        end_tick(heard, std::exchange(sent_pending_, false) ? sent_.data() : silence_.data());
+    }
+
+    void end_tick(const pj_int16_t* heard, const pj_int16_t* said) {
         ticks.add();
         if (received.write(heard, 1) == 0) overruns.add();
         if (!capture_on_) return;
@@ -183,8 +188,7 @@ private:
 
     const bool capture_on_;
     const std::vector<pj_int16_t> silence_;
-    std::vector<pj_int16_t> heard_;
-    std::vector<pj_int16_t> sent_;  // the frame handed out in the current tick
+    std::vector<pj_int16_t> sent_;  // the frame handed to the bridge in the current tick
     bool sent_pending_ = false;
     pjmedia_port* stream_ = nullptr;  // the clock thread's
     std::atomic<pjmedia_port*> offered_{no_offer()};  // what is to take its place
@@ -204,6 +208,7 @@ public:
             // The bridge would resample and buffer, and the two sides of a captured tick would no longer belong together.
             raise(PJMEDIA_ENOTCOMPATIBLE, "FramePort()", "the bridge has another sample rate or frame time");
         }
+        if (samples > FrameExchange::kMaxSamples) raise(PJ_ETOOBIG, "FramePort()", "more than 960 samples in a frame");
         if (std::max({sizes.received_frames, sizes.send_frames, sizes.capture_frames}) > kMaxRingFrames) {
             raise(PJ_ETOOBIG, "FramePort()", "a ring of more than a minute");
         }
