@@ -1,6 +1,7 @@
 """The benchmarks: each starts agents of its own, measures, and yields its figures."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests.bench.figures import Figure, percentile
 from tests.bench.interruptions import flush_times_ms, stop_times_ms
 from tests.bench.measuring import measure_turns
 from tests.bench.processes import (
+    CALLS_PER_S,
+    SETTLE_S,
     Target,
     cpu_ms_per_call_second,
     running_agent,
@@ -148,15 +151,18 @@ def bridge(scale: Scale) -> Iterator[Figure]:
 
 
 def hearing(scale: Scale) -> Iterator[Figure]:
-    """Take the processor time of listening to 50 calls, whose callers speak half of the time, or all of it."""
-    calls, listen = 50, "tests.bench.handlers:Listen"
+    """Take the processor time of listening to 50 calls, whose callers speak half of the time, or all of it.
+
+    It is the difference between two agents that run at the same time, one of which listens: the machine itself is
+    never twice equally fast.
+    """
+    calls = 50
     for sample_rate_hz in (8000, 16_000) if scale.with_16_khz else (8000,):
-        deaf = _agent_cpu_ms(scale, calls, sample_rate_hz, "record", silence_s=2.0)
-        half = _agent_cpu_ms(scale, calls, sample_rate_hz, listen, silence_s=2.0)
-        full = _agent_cpu_ms(scale, calls, sample_rate_hz, listen)
         name = f"voice activity, {calls} calls, {sample_rate_hz // 1000} kHz: CPU per call-second"
-        yield Figure(name=name, value=half - deaf, unit="ms", at_most=1.0)
-        yield Figure(name=f"{name}, callers who never stop", value=full - deaf, unit="ms")
+        half = _listening_cpu_ms(scale, calls, sample_rate_hz, silence_s=2.0)
+        yield Figure(name=name, value=half, unit="ms", at_most=1.0)
+        full = _listening_cpu_ms(scale, calls, sample_rate_hz, silence_s=0.0)
+        yield Figure(name=f"{name}, callers who never stop", value=full, unit="ms")
 
 
 def barge_in(scale: Scale) -> Iterator[Figure]:
@@ -204,7 +210,7 @@ def _bridge(
     measuring_s = 2 * (scale.markers / ECHO_PROBES * 0.55 + 3)
     seconds = scale.window_s + measuring_s
     with talking(agent.folder / "callers", target, calls=calls, seconds=seconds) as callers:
-        costs = cpu_ms_per_call_second(target, calls, scale.window_s)
+        (costs,) = cpu_ms_per_call_second(calls, scale.window_s, target)
         markers = -(-scale.markers // ECHO_PROBES)
         direct = measure_delays(agent, probes=ECHO_PROBES, markers=markers, user="echo")
         bridged = measure_delays(agent, probes=ECHO_PROBES, markers=markers, user="bench")
@@ -222,22 +228,42 @@ def _bridge(
     yield Figure(name=f"bridge, {name}: markers lost", value=bridged.lost, unit="")
 
 
-def _agent_cpu_ms(
-    scale: Scale, calls: int, sample_rate_hz: int, handler: str = "echo", *, silence_s: float = 0.0
-) -> float:
-    folder = scale.folder / f"cpu-{calls}-{sample_rate_hz}-{handler.rpartition(':')[2]}-{silence_s:g}"
+def _agent_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int) -> float:
+    folder = scale.folder / f"cpu-{calls}-{sample_rate_hz}"
+    with _talking_agent(scale, folder, calls, sample_rate_hz, "echo") as target:
+        (costs,) = cpu_ms_per_call_second(calls, scale.window_s, target)
+    return costs
+
+
+def _listening_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int, *, silence_s: float) -> float:
+    folder, listen = scale.folder / f"hearing-{sample_rate_hz}-{silence_s:g}", "tests.bench.handlers:Listen"
+    folder.mkdir()
+    with (
+        _talking_agent(scale, folder / "deaf", calls, sample_rate_hz, "record", silence_s=silence_s) as deaf,
+        _talking_agent(scale, folder / "listening", calls, sample_rate_hz, listen, silence_s=silence_s) as listening,
+    ):
+        costs = cpu_ms_per_call_second(calls, scale.window_s, deaf, listening)
+    return costs[1] - costs[0]
+
+
+@contextmanager
+def _talking_agent(
+    scale: Scale, folder: Path, calls: int, sample_rate_hz: int, handler: str, *, silence_s: float = 0.0
+) -> Iterator[Target]:
+    """Run an agent with talking calls, long enough for a measurement; none may have been cut short."""
+    # Of two agents that are measured together, the first one's callers wait for the second one's.
+    seconds = scale.window_s + 2 * (calls / CALLS_PER_S + SETTLE_S)
     with (
         running_agent(folder, calls=calls, sample_rate_hz=sample_rate_hz, handler=handler) as (agent, target),
-        talking(folder / "callers", target, calls=calls, seconds=scale.window_s, silence_s=silence_s) as callers,
+        talking(folder / "callers", target, calls=calls, seconds=seconds, silence_s=silence_s) as callers,
     ):
-        costs = cpu_ms_per_call_second(target, calls, scale.window_s)
-        callers.wait(30)
+        yield target
+        callers.wait(seconds + 30)
         records = _finished(agent, calls)
     # A call that was cut short, or that heard nothing, would have cost less.
     assert min(record["talk_ms"] for record in records) > 1000 * scale.window_s
     assert min(record["rtp"]["rx"]["packets"] for record in records) > 45 * scale.window_s
     assert all(record["recording"]["state"] == "ok" for record in records)
-    return costs
 
 
 def _floor_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int) -> float:
@@ -246,7 +272,8 @@ def _floor_cpu_ms(scale: Scale, calls: int, sample_rate_hz: int) -> float:
         running_floor(folder, calls=calls, sample_rate_hz=sample_rate_hz) as target,
         talking(folder / "callers", target, calls=calls, seconds=scale.window_s),
     ):
-        return cpu_ms_per_call_second(target, calls, scale.window_s)
+        (costs,) = cpu_ms_per_call_second(calls, scale.window_s, target)
+    return costs
 
 
 def _delays(name: str, agent: AgentProcess, markers: int) -> Iterator[Figure]:

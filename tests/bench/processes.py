@@ -58,11 +58,12 @@ class Target:
         return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS_PER_S
 
 
-def cpu_ms_per_call_second(target: Target, calls: int, window_s: float) -> float:
-    """Return what one second of one call costs, over the next `window_s` in which `calls` go on."""
-    cpu_s, start = target.cpu_s(), time.monotonic()
+def cpu_ms_per_call_second(calls: int, window_s: float, *targets: Target) -> list[float]:
+    """Return what one second of one call costs each target, over the next `window_s` in which `calls` go on at each."""
+    before_s, start = [target.cpu_s() for target in targets], time.monotonic()
     time.sleep(window_s)
-    return 1000 * (target.cpu_s() - cpu_s) / (time.monotonic() - start) / calls
+    after_s, took_s = [target.cpu_s() for target in targets], time.monotonic() - start
+    return [1000 * (after - before) / took_s / calls for before, after in zip(before_s, after_s, strict=True)]
 
 
 @contextmanager
