@@ -25,7 +25,7 @@ _MODEL = b"silero-16k"
 _UNITS = 128
 _WINDOW_MS, _HOP_MS, _PAD_MS = 16, 8, 4
 _BINS = 129
-"""Up to 8 kHz; sound at 8000 samples a second has nothing in the upper half of them, as if it were interpolated."""
+"""Up to 8 kHz."""
 _FRAMES = (CHUNK_MS + 2 * _PAD_MS - _WINDOW_MS) // _HOP_MS + 1
 _SAMPLES_PER_MS = 16
 _HALF_PRECISION = 1
@@ -63,14 +63,14 @@ class SileroDetector:
     def __init__(self, weights_file: Path | None = None) -> None:
         self._rooms: dict[str, Floats] = {}
         weights = read_weights(weights_file or installed_weights())
+        convolutions = [weights[f"encoder.{layer}.reparam_conv.weight"] for layer in range(4)]
+        self._biases = [weights[f"encoder.{layer}.reparam_conv.bias"] for layer in range(4)]
+        self._first_weights = convolutions[0]
+        self._first: dict[int, Floats] = {}
         # Of the last two layers only the taps that meet more than padding: their inputs are two steps and one.
-        taps = (slice(3), slice(3), slice(1, 3), slice(1, 2))
-        self._layers = [
-            (
-                _as_matrix(weights[f"encoder.{layer}.reparam_conv.weight"][:, :, used]),
-                weights[f"encoder.{layer}.reparam_conv.bias"],
-            )
-            for layer, used in enumerate(taps)
+        self._later = [
+            _as_matrix(convolution[:, :, taps])
+            for convolution, taps in zip(convolutions[1:], (slice(3), slice(1, 3), slice(1, 2)), strict=True)
         ]
         both = (weights["decoder.rnn.weight_ih"], weights["decoder.rnn.weight_hh"])
         self._gates = np.ascontiguousarray(np.concatenate(both, axis=1).T)
@@ -84,18 +84,23 @@ class SileroDetector:
 
     def advance(self, chunks: Floats, states: Floats) -> tuple[Floats, Floats]:
         """See `VoiceDetector`."""
-        probabilities, after = np.zeros(len(chunks), np.float32), np.zeros_like(states)
-        loud = np.flatnonzero(levels_dbov(chunks) >= GATE_DBOV)
-        for start in range(0, len(loud), _BATCH):
-            asked = loud[start : start + _BATCH]
-            probabilities[asked], after[asked] = self._judge(chunks[asked], states[asked])
-        return probabilities, after
+        loud = levels_dbov(chunks) >= GATE_DBOV
+        encoded = np.empty((*loud.shape, _UNITS), np.float32)
+        streams, steps = np.nonzero(loud)
+        for start in range(0, len(streams), _BATCH):
+            asked = streams[start : start + _BATCH], steps[start : start + _BATCH]
+            encoded[asked] = self._encode(self._spectra(chunks[asked]))
+        probabilities = np.zeros(loud.shape, np.float32)
+        for step, speaking in enumerate(loud.T):
+            before, states = states[speaking], np.zeros_like(states)
+            probabilities[speaking, step], states[speaking] = self._judge(encoded[speaking, step], before)
+        return probabilities, states
 
-    def _judge(self, chunks: Floats, states: Floats) -> tuple[Floats, Floats]:
-        encoded = self._encode(self._spectra(chunks))
+    def _judge(self, encoded: Floats, states: Floats) -> tuple[Floats, Floats]:
+        """Pass the part of the network that remembers, for one chunk of each stream."""
         hidden, cell = states[:, :_UNITS], states[:, _UNITS:]
-        inputs = np.concatenate((encoded, hidden), axis=1, out=self._room("inputs", len(chunks), 2 * _UNITS))
-        gates = np.matmul(inputs, self._gates, out=self._room("gates", len(chunks), 4 * _UNITS))
+        inputs = np.concatenate((encoded, hidden), axis=1, out=self._room("inputs", len(states), 2 * _UNITS))
+        gates = np.matmul(inputs, self._gates, out=self._room("gates", len(states), 4 * _UNITS))
         gates += self._gates_bias
         kept = _sigmoid(gates[:, : 2 * _UNITS])
         cell = kept[:, _UNITS:] * cell + kept[:, :_UNITS] * np.tanh(gates[:, 2 * _UNITS : 3 * _UNITS])
@@ -104,7 +109,10 @@ class SileroDetector:
         return verdicts, np.concatenate((hidden, cell), axis=1)
 
     def _spectra(self, chunks: Floats) -> Floats:
-        """Return magnitudes as sound at 16 kHz has them, between two frames of zeros: `(n, frames + 2, bins)`."""
+        """Return magnitudes as sound at 16 kHz has them, between two frames of zeros: `(n, frames + 2, bins)`.
+
+        Sound at 8000 samples a second has nothing in the upper half of the bins, and so they are left out.
+        """
         count, per_ms = len(chunks), chunks.shape[1] // CHUNK_MS
         pad, window = _PAD_MS * per_ms, _WINDOW_MS * per_ms
         bins = min(window // 2 + 1, _BINS)
@@ -117,30 +125,37 @@ class SileroDetector:
         frames = np.multiply(frames, _window(per_ms), out=self._room("frames", count, _FRAMES, window))
         waves = self._room("waves", count, _FRAMES, 2 * (window // 2 + 1)).view(np.complex64)
         np.fft.rfft(frames, out=waves)  # type: ignore[arg-type]  # numpy's own types know no single precision here
-        spectra = self._room("spectra", count, _FRAMES + 2, _BINS)
-        spectra[:] = 0
-        np.abs(waves[:, :, :bins], out=spectra[:, 1:-1, :bins])
+        spectra = self._room("spectra", count, _FRAMES + 2, bins)
+        spectra[:, 0] = spectra[:, -1] = 0
+        np.abs(waves[:, :, :bins], out=spectra[:, 1:-1])
         return spectra
 
     def _encode(self, spectra: Floats) -> Floats:
         """Pass four convolutions, each written as one product; returns `(n, 128)`."""
-        count = len(spectra)
+        count, _, bins = spectra.shape
         triples = np.concatenate(
             (spectra[:, :-2], spectra[:, 1:-1], spectra[:, 2:]),
             axis=2,
-            out=self._room("triples", count, _FRAMES, 3 * _BINS),
+            out=self._room("triples", count, _FRAMES, 3 * bins),
         )
         first = self._room("first", count, _FRAMES + 1, _UNITS)
         first[:, 0] = 0
-        first[:, 1:] = self._convolve(0, triples)
-        windows = np.stack((first[:, :3], first[:, 2:]), axis=1).reshape(count, 2, -1)
-        third = self._convolve(2, self._convolve(1, windows).reshape(count, -1))
-        return self._convolve(3, third)
+        first[:, 1:] = self._convolve(0, triples, self._first_matrix(bins)).reshape(count, _FRAMES, _UNITS)
+        windows = np.stack((first[:, :3], first[:, 2:]), axis=1)
+        encoded = self._convolve(1, windows, self._later[0])
+        encoded = self._convolve(2, encoded, self._later[1])
+        return self._convolve(3, encoded, self._later[2])
 
-    def _convolve(self, layer: int, inputs: Floats) -> Floats:
-        matrix, bias = self._layers[layer]
-        outputs = np.matmul(inputs, matrix, out=self._room(f"layer {layer}", *inputs.shape[:-1], matrix.shape[1]))
-        outputs += bias
+    def _first_matrix(self, bins: int) -> Floats:
+        if bins not in self._first:
+            self._first[bins] = _as_matrix(self._first_weights[:, :bins])
+        return self._first[bins]
+
+    def _convolve(self, layer: int, inputs: Floats, matrix: Floats) -> Floats:
+        # One product over all chunks: for an array of matrices numpy would work out one small product each.
+        rows = inputs.reshape(-1, len(matrix))
+        outputs = np.matmul(rows, matrix, out=self._room(f"layer {layer}", len(rows), matrix.shape[1]))
+        outputs += self._biases[layer]
         return np.maximum(outputs, 0, out=outputs)
 
     def _room(self, name: str, *shape: int) -> Floats:

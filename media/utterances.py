@@ -88,19 +88,24 @@ class UtteranceFinder:
 
 
 def find_utterances(detector: VoiceDetector, finders: Sequence[UtteranceFinder]) -> list[list[Finding]]:
-    """Judge all chunks that wait, those of one moment together; return the findings of each finder.
+    """Judge all chunks that wait, those of all finders together; return the findings of each finder.
 
     The finders are of one sample rate.
     """
     findings: list[list[Finding]] = [[] for _ in finders]
-    while busy := [index for index, finder in enumerate(finders) if finder.waiting]:
-        chunks = [finders[index].waiting.popleft() for index in busy]
-        samples = np.frombuffer(b"".join(chunks), np.int16).reshape(len(busy), -1)
-        states = np.concatenate([finders[index].state for index in busy]).reshape(len(busy), -1)
+    by_count: dict[int, list[int]] = {}
+    for index, finder in enumerate(finders):
+        by_count.setdefault(len(finder.waiting), []).append(index)
+    by_count.pop(0, None)
+    for count, group in by_count.items():
+        sound = b"".join([chunk for index in group for chunk in finders[index].waiting])
+        samples = np.frombuffer(sound, np.int16).reshape(len(group), count, -1)
+        states = np.concatenate([finders[index].state for index in group]).reshape(len(group), -1)
         probabilities, states = detector.advance(to_float32(samples), states)
-        for index, chunk, probability, state in zip(busy, chunks, probabilities.tolist(), states, strict=True):
+        for index, judgements, state in zip(group, probabilities.tolist(), states, strict=True):
             finder = finders[index]
             finder.state = state
-            if found := finder.judge(chunk, probability):
-                findings[index] += found
+            for probability in judgements:
+                if found := finder.judge(finder.waiting.popleft(), probability):
+                    findings[index] += found
     return findings

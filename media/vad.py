@@ -22,10 +22,10 @@ class VoiceDetector(Protocol):
         """Return the state of a stream that begins, shape `(state,)`."""
 
     def advance(self, chunks: Floats, states: Floats) -> tuple[Floats, Floats]:
-        """Judge the next chunk of each of n streams.
+        """Judge the next chunks of each of n streams, as many of each.
 
-        `chunks` has the shape `(n, samples in CHUNK_MS)`, in [-1, 1), `states` `(n, state)`. Returns the probability
-        of a voice in each chunk, `(n,)` from 0 to 1, and the new states.
+        `chunks` has the shape `(n, chunks of a stream, samples in CHUNK_MS)`, in [-1, 1), `states` `(n, state)`.
+        Returns the probability of a voice in each chunk, `(n, chunks of a stream)` from 0 to 1, and the new states.
         """
 
 
@@ -53,15 +53,16 @@ class LevelDetector:
     def advance(self, chunks: Floats, states: Floats) -> tuple[Floats, Floats]:
         """See `VoiceDetector`."""
         levels = levels_dbov(chunks)
-        floor = states[:, 0]
-        below = np.maximum(floor + _LEAST_ABOVE_FLOOR_DB, _QUIETEST_VOICE_DBOV)
-        probabilities = np.clip((levels - below) / _RANGE_DB, 0, 1).astype(np.float32)
-        moved = np.where(levels < floor, floor + _FLOOR_FALL * (levels - floor), floor + _FLOOR_RISE_DB)
-        moved = np.clip(moved, _FLOOR_LOWEST_DBOV, _FLOOR_HIGHEST_DBOV).astype(np.float32)
-        return probabilities, moved[:, np.newaxis]
+        probabilities, floor = np.empty(levels.shape, np.float32), states[:, 0]
+        for step, level in enumerate(levels.T):
+            below = np.maximum(floor + _LEAST_ABOVE_FLOOR_DB, _QUIETEST_VOICE_DBOV)
+            probabilities[:, step] = np.clip((level - below) / _RANGE_DB, 0, 1)
+            moved = np.where(level < floor, floor + _FLOOR_FALL * (level - floor), floor + _FLOOR_RISE_DB)
+            floor = np.clip(moved, _FLOOR_LOWEST_DBOV, _FLOOR_HIGHEST_DBOV).astype(np.float32)
+        return probabilities, floor[:, np.newaxis]
 
 
 def levels_dbov(chunks: Floats) -> Floats:
-    """Return the level of each row of samples in [-1, 1), -127 at the least."""
-    powers = np.einsum("ij,ij->i", chunks, chunks) / chunks.shape[1]
+    """Return the level of each row (the last axis) of samples in [-1, 1), -127 at the least."""
+    powers = np.einsum("...i,...i->...", chunks, chunks) / chunks.shape[-1]
     return np.asarray(10 * np.log10(np.maximum(powers, 1e-12)), np.float32).clip(-127, None)

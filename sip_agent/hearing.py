@@ -6,7 +6,7 @@ the thread was busy goes to it in one batch, and its findings come back to the l
 
 import asyncio
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -149,8 +149,7 @@ class Ear:
         self._lead_ms = FRAME_MS + phase_ms
         self._batch_bytes = self._bytes(BATCH_MS)
         self._pending = deque([bytes(self._bytes(phase_ms))])
-        self._pending_bytes = self._bytes(phase_ms)
-        self._held_bytes = 0
+        self._missing_bytes = self._batch_bytes - self._bytes(phase_ms)
         self._listeners: list[Callable[[HeardEvent], None]] = []
         self._streams: list[weakref.ref[EventStream]] = []
         self._ended = False
@@ -175,23 +174,21 @@ class Ear:
         """Whether there is something for the thread."""
         return self.closing or bool(self._pending)
 
-    @property
-    def ready(self) -> bool:
-        """Whether there is a whole batch."""
-        return self.closing or self._held_bytes + self._pending_bytes >= self._batch_bytes
-
     def take(self) -> bytes:
         """Hand over what has come since the last time, for the thread."""
         taken = b"".join(self._pending)
-        self._held_bytes = (self._held_bytes + self._pending_bytes) % self._batch_bytes
         self._pending.clear()
-        self._pending_bytes = 0
+        self._missing_bytes = self._batch_bytes - self._begun_bytes
         return taken
 
     @property
     def phase_ms(self) -> int:
         """How much there is of the batch that has begun."""
-        return (self._held_bytes + self._pending_bytes) % self._batch_bytes * BATCH_MS // self._batch_bytes
+        return self._begun_bytes * BATCH_MS // self._batch_bytes
+
+    @property
+    def _begun_bytes(self) -> int:
+        return -self._missing_bytes % self._batch_bytes
 
     def deliver(self, findings: Sequence[Finding | DigitHeard], *, last: bool) -> None:
         """Tell everybody what the thread has found."""
@@ -217,11 +214,11 @@ class Ear:
             self._began_at = self._clock() - timedelta(milliseconds=self._lead_ms)
         if len(self._pending) >= BACKLOG_FRAMES:
             lost = self._pending.popleft()
-            self._pending_bytes -= len(lost)
+            self._missing_bytes += len(lost)
             self._began_at += timedelta(seconds=len(lost) / _INT16.itemsize / self._rate_hz)
         self._pending.append(received)
-        self._pending_bytes += len(received)
-        if self.ready:
+        self._missing_bytes -= len(received)
+        if self._missing_bytes <= 0:
             self._on_ready()
 
     def _close(self) -> None:
@@ -272,7 +269,7 @@ class Hearing:
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="hearing")
         self._clock = clock
         self._ears: dict[Ear, None] = {}
-        self._busy = self._due = False
+        self._busy = self._due = self._held_up = False
 
     @classmethod
     def from_settings(cls, settings: HearingSettings) -> Self:
@@ -317,6 +314,7 @@ class Hearing:
         """Hand over what has come of every call: in one batch."""
         self._due = False
         if self._busy:
+            self._held_up = True
             return
         batch = [(ear, ear.take(), ear.closing) for ear in self._ears if ear.waits]
         if not batch:
@@ -327,17 +325,18 @@ class Hearing:
 
     def _listen(self, batch: "_Batch") -> "_Findings":
         """Work out what was said; on the thread."""
-        findings: dict[Ear, list[Finding | DigitHeard]] = {ear: [] for ear, _, _ in batch}
+        findings: defaultdict[Ear, list[Finding | DigitHeard]] = defaultdict(list)
         finders: dict[Ear, UtteranceFinder] = {}
         for ear, received, _ in batch:
             if isinstance(ear.analysis, UtteranceFinder):
                 ear.analysis.take(received)
                 finders[ear] = ear.analysis
             else:
-                digits = ear.analysis.detect(np.frombuffer(received, _INT16))
-                findings[ear] += [DigitHeard(digit=digit) for digit in digits]
+                for digit in ear.analysis.detect(np.frombuffer(received, _INT16)):
+                    findings[ear].append(DigitHeard(digit=digit))
         for ear, found in zip(finders, find_utterances(self._detector, list(finders.values())), strict=True):
-            findings[ear] += found
+            if found:
+                findings[ear] += found
         for ear, _, last in batch:
             if last and ear in finders:
                 findings[ear] += finders[ear].end()
@@ -350,10 +349,12 @@ class Hearing:
             log.error("hearing.failed", exc_info=failure)
         findings = {} if work.cancelled() or failure is not None else work.result()
         for ear, _, last in batch:
-            ear.deliver(findings.get(ear, ()), last=last)
+            if last or ear in findings:
+                ear.deliver(findings.get(ear, ()), last=last)
             if last:
                 self._ears.pop(ear, None)
-        if any(ear.ready for ear in self._ears):
+        if self._held_up:
+            self._held_up = False
             self._dispatch()
 
 

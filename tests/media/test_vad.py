@@ -13,12 +13,9 @@ CHUNK = 256
 def voiced(samples: Samples) -> list[bool]:
     """Return for each chunk whether it is taken for a voice."""
     detector = LevelDetector()
-    state = detector.initial_state()[np.newaxis]
-    found = []
-    for chunk in to_float32(samples[: len(samples) // CHUNK * CHUNK]).reshape(-1, CHUNK):
-        probability, state = detector.advance(chunk[np.newaxis], state)
-        found.append(bool(probability[0] >= 0.5))
-    return found
+    chunks = to_float32(samples[: len(samples) // CHUNK * CHUNK]).reshape(1, -1, CHUNK)
+    found, _ = detector.advance(chunks, detector.initial_state()[np.newaxis])
+    return [bool(probability >= 0.5) for probability in found[0]]
 
 
 def test_speech_is_heard_and_silence_is_not() -> None:
@@ -51,7 +48,7 @@ def test_streams_have_floors_of_their_own() -> None:
     """Each row is judged by its own state."""
     detector = LevelDetector()
     quiet, loud = np.zeros((1, 512), np.float32), np.full((1, 512), 0.5, np.float32)
-    found, states = detector.advance(np.concatenate((quiet, loud)), np.array([[-60], [-60]], np.float32))
+    found, states = detector.advance(np.stack((quiet, loud)), np.array([[-60], [-60]], np.float32))
 
-    assert [0.0, 1.0] == found.tolist()
+    assert [[0.0], [1.0]] == found.tolist()
     assert states[0, 0] < states[1, 0]
