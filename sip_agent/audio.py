@@ -87,7 +87,7 @@ class FrameStream:
     def __init__(self, on_dropped: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._frames: deque[AudioFrame] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[AudioFrame] | None = None
         self._ended = False
         self._on_dropped = on_dropped
 
@@ -95,32 +95,38 @@ class FrameStream:
         return self
 
     async def __anext__(self) -> AudioFrame:
-        while not self._frames:
-            if self._ended:
-                raise StopAsyncIteration
-            if self._waiter is not None and not self._waiter.done():
-                raise RuntimeError("two tasks cannot share one stream of frames: let each call frames()")
-            waiter = self._waiter = asyncio.Future(loop=self._loop)
-            await waiter
-        return self._frames.popleft()
+        if self._frames:
+            return self._frames.popleft()
+        if self._ended:
+            raise StopAsyncIteration
+        if self._waiter is not None and not self._waiter.done():
+            raise RuntimeError("two tasks cannot share one stream of frames: let each call frames()")
+        waiter = self._waiter = asyncio.Future(loop=self._loop)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and not self._ended:  # the frame was here: it is for the next one who asks
+                self._frames.appendleft(waiter.result())
+            raise
 
     def push(self, frame: AudioFrame) -> None:
-        """Add a frame; drops the oldest one if nobody takes them."""
-        if len(self._frames) >= RECEIVED_FRAMES_MAX:
-            self._frames.popleft()
-            self._on_dropped()
-        self._frames.append(frame)
+        """Hand a frame to who waits for it, or keep it; drops the oldest one if nobody takes them."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(frame)
+                return
+        if len(self._frames) >= RECEIVED_FRAMES_MAX:
+            self._frames.popleft()
+            self._on_dropped()
+        self._frames.append(frame)
 
     def end(self) -> None:
         """Let the iteration end after the frames that are already here."""
         self._ended = True
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_exception(StopAsyncIteration())
 
 
 class BargeIn(StrEnum):
@@ -154,6 +160,34 @@ def utc_now() -> datetime:
 
 class CallAudio:
     """The sound of one call, as a handler uses it through `Call`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_dropped_frames",
+        "_frame_bytes",
+        "_frame_samples",
+        "_generation",
+        "_on_close",
+        "_on_underrun",
+        "_open",
+        "_port",
+        "_read",
+        "_rest",
+        "_room",
+        "_sent",
+        "_sent_seen",
+        "_streams",
+        "_taps",
+        "_underruns_seen",
+        "_was_sending",
+        "_write",
+        "_wrote",
+        "first_heard_at",
+        "first_sent_at",
+        "opened_at",
+        "sample_rate_hz",
+    )
 
     def __init__(self, port: AudioPort, clock: Callable[[], datetime] = utc_now) -> None:
         self.sample_rate_hz = port.sample_rate_hz

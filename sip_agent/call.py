@@ -94,6 +94,7 @@ class Call:
         self.disconnected: asyncio.Future[CallDisconnected] = loop.create_future()
         self.statuses: list[int] = []
         self._dialog = dialog
+        self._opened_audio: CallAudio | None = None
         self._digits = Digits()
         self._on_hold = False
         self._hearing = hearing
@@ -175,7 +176,10 @@ class Call:
 
     def send(self, samples: npt.NDArray[np.int16]) -> Coroutine[Any, Any, None]:
         """Queue sound to send; waits while half a second is queued, so a handler cannot run ahead."""
-        return self._audio("send").send(samples)
+        audio = self._opened_audio  # found once: this is called for every frame
+        if audio is None:
+            audio = self._opened_audio = self._audio("send")
+        return audio.send(samples)
 
     async def play(
         self,

@@ -413,6 +413,18 @@ class TestFrames:
 
         assert 5 == (await second)[0]
 
+    async def test_given_up_as_the_frame_came(self, line: Line) -> None:
+        """A frame that came just before the wait was given up is there for the next one."""
+        stream = line.audio.frames()
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        stream.push(constant(1, 5))
+        first.cancel()
+        await asyncio.wait([first])
+
+        assert first.cancelled()
+        assert 5 == (await anext(stream))[0]
+
     async def test_overflow(self, line: Line) -> None:
         """A handler that does not take its frames loses the oldest ones, and they are counted."""
         stream = line.audio.frames()
