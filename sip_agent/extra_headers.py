@@ -3,7 +3,10 @@
 import re
 from collections.abc import Iterable
 
-_NAME = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")  # a token, RFC 3261 §25.1
+FIELD_NAME = r"[A-Za-z0-9.!%*_+`'~-]+"
+"""A regular expression: what the name of a header field is made of (RFC 3261 §25.1)."""
+
+_NAME = re.compile(FIELD_NAME)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 

@@ -52,7 +52,6 @@ class Recording:
         self._path = path
         self._sound = sound
         self._sample_rate_hz = sample_rate_hz
-        self._second_bytes = 4 * sample_rate_hz
         self._recorder: StereoRecorder | None = None
         self._error: str | None = None
         self.due_s = 0.0
@@ -77,17 +76,17 @@ class Recording:
             return
         try:
             block = self._sound.read_capture()
-            if block and self._recorder is None:
+            if not block:
+                return
+            if self._recorder is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._recorder = StereoRecorder(self._path, self._sample_rate_hz)
-            if block and self._recorder is not None:
-                self._recorder.write(block)
+            self._recorder.write(block)
+            # Only a call whose memory was full can have lost sound; what follows would stand too early.
+            if len(block) > 4 * self._sample_rate_hz and self._sound.counters().capture_overruns:
+                self._fail(TOO_SLOW)
         except Exception as error:  # noqa: BLE001  (whatever it is, the record says it, and the call goes on)
             self._fail(str(error) or type(error).__name__)
-            return
-        # Only a call whose memory was full can have lost sound; what follows would stand too early.
-        if len(block) > self._second_bytes and self._sound.counters().capture_overruns:
-            self._fail(TOO_SLOW)
 
     def end_early(self) -> None:
         """Complete the file of a call that has not ended; on the writing thread."""

@@ -179,6 +179,21 @@ class TestFailures:
         assert ("failed", TOO_SLOW) == (described["state"], described["error"])
         assert 2200 == described["duration_ms"]
 
+    async def test_counters_that_cannot_be_read(self, writer: RecordingWriter, tmp_path: Path) -> None:
+        """Nothing that goes wrong with one recording ends the thread that writes all of them."""
+
+        class Broken(Spoken):
+            def counters(self) -> PortCounters:
+                raise LookupError("no such port")
+
+        broken = writer.open_file(tmp_path / "broken.wav", Broken(block(100)))
+        sound = writer.open_file(tmp_path / "sound.wav", Spoken(block()))
+        results = [await recording.close() for recording in (broken, sound)]
+
+        assert [("failed", "no such port"), ("ok", None)] == [
+            result and (result["state"], result["error"]) for result in results
+        ]
+
     async def test_after_the_end(self, tmp_path: Path) -> None:
         """When the agent stops, the recordings of calls that go on are complete until then, and say so."""
         writer = RecordingWriter(tmp_path, RATE_HZ)

@@ -71,7 +71,7 @@ class Dialog:
         self.disconnected: asyncio.Future[None] = endpoint.loop.create_future()
         self._port: FramePort | None = None
         self._line: Line | None = None
-        self._transfer_status: asyncio.Future[tuple[int, str]] = endpoint.loop.create_future()
+        self._transfer_status: asyncio.Future[tuple[int, str]] | None = None
         self._reply_delay_ms = 0
         self._rtp = RtpTotals()
         self._codec: str | None = None
@@ -401,7 +401,8 @@ class Dialog:
         self._listener, self._on_audio, self._port = None, None, None
 
     def _take_transfer_status(self, status: int, reason: str) -> None:
-        if not self._transfer_status.done():  # the progress of the transfer (NOTIFY) comes this way too
+        # The progress of the transfer (NOTIFY) comes this way too.
+        if self._transfer_status is not None and not self._transfer_status.done():
             self._transfer_status.set_result((status, reason))
 
     def _take(self, event: CallEvent) -> None:

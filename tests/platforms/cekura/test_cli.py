@@ -59,6 +59,15 @@ class Command:
             stderr=stderr,
         )
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
+    async def next_error_line(self) -> bytes:
+        """Return the next line that it writes to standard error."""
+        assert self.process.stderr is not None
+        return await self.process.stderr.readline()
+
     async def end(self) -> Finished:
         """Wait for it to end."""
         stdout, stderr = await self.process.communicate()
@@ -507,7 +516,7 @@ class TestInterrupting:
         await command.start("run", "--scenarios", "11547", "--poll-interval", "0.1s", "--no-records")
         await looked.wait()
 
-        command.process.send_signal(signal.SIGINT)
+        command.interrupt()
         ended = await command.end()
 
         assert (130, 1) == (ended.status, cekura.requests[END_CALLS])
@@ -526,9 +535,8 @@ class TestInterrupting:
         await command.start("run", "--scenarios", "11547", "--no-records")
         await asked.wait()
 
-        command.process.send_signal(signal.SIGINT)
-        assert command.process.stderr is not None
-        assert b"interrupted; once more leaves at once\n" == await command.process.stderr.readline()
+        command.interrupt()
+        assert b"interrupted; once more leaves at once\n" == await command.next_error_line()
         answered.set()
         ended = await command.end()
 
@@ -546,9 +554,8 @@ class TestInterrupting:
         await command.start("run", "--scenarios", "11547", "--no-records")
         await asked.wait()
 
-        command.process.send_signal(signal.SIGINT)
-        assert command.process.stderr is not None
-        assert b"interrupted; once more leaves at once\n" == await command.process.stderr.readline()
+        command.interrupt()
+        assert b"interrupted; once more leaves at once\n" == await command.next_error_line()
         answered.set()
         ended = await command.end()
 
@@ -569,9 +576,9 @@ class TestInterrupting:
         looked = self._when(cekura, BULK)
         await command.start("run", "--scenarios", "11547", "--poll-interval", "0.1s", "--no-records")
         await looked.wait()
-        command.process.send_signal(signal.SIGINT)
+        command.interrupt()
         await ending.wait()
-        command.process.send_signal(signal.SIGINT)
+        command.interrupt()
         ended = await command.end()
         over.set()
 
@@ -584,7 +591,7 @@ class TestInterrupting:
         looked = self._when(cekura, BULK)
         await command.start("wait", "16870", "--poll-interval", "0.1s", "--no-records")
         await looked.wait()
-        command.process.send_signal(signal.SIGINT)
+        command.interrupt()
         ended = await command.end()
 
         assert (130, 0) == (ended.status, cekura.requests[END_CALLS])

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from media.wav import AudioFileError, open_audio
 from sip_agent.digits import DTMF_DIGITS
 from sip_agent.errors import SettingsError
+from sip_agent.extra_headers import FIELD_NAME
 from sip_agent.script import LoadedScript, load_script
 from sip_agent.script.source import NOWHERE, Place, SourceError, place_of, read
 from sip_agent.script.values import Duration, PlainText
@@ -30,7 +31,7 @@ EXAMPLE = Path(__file__).with_name("example") / "cekura-scenarios.yaml"
 """The file that is read when none is named."""
 
 _SIP_ENDPOINT = re.compile(r"sip:(?:[^\s@:;/]+@)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
-_HEADER_NAME = re.compile(r"X-[A-Za-z0-9.!%*_+`'~-]+")
+_HEADER_NAME = re.compile(f"X-{FIELD_NAME}")
 
 Keys = tuple[str | int, ...]
 Id = Annotated[int, Field(ge=1, le=2**31 - 1)]
