@@ -237,10 +237,14 @@ public:
     /* Lets sound flow between this port and the stream of a call, both ways, from the next tick on: straight, or through
      * the bridge if that has to resample or cut frames, or to mix in something else, which the caller asks for. */
     void connect(const pj::Call& call, unsigned media_index, bool through_bridge) {
-        const pjsua_call_media& media = pjsua_var.calls[call.getId()].media[media_index];
-        pjmedia_port* stream = media.strm.a.media_port;
-        const pjsua_conf_port_id slot = media.strm.a.conf_slot;
-        if (!port_ || !stream || slot == PJSUA_INVALID_ID) raise(PJ_EINVALIDOP, "FramePort.connect", "there is no stream");
+        const pjsua_call_id id = call.getId();
+        const bool known = id >= 0 && id < PJSUA_MAX_CALLS && media_index < PJSUA_MAX_CALL_MEDIA;
+        const pjsua_call_media* media = known ? &pjsua_var.calls[id].media[media_index] : nullptr;
+        pjmedia_port* stream = media && media->type == PJMEDIA_TYPE_AUDIO ? media->strm.a.media_port : nullptr;
+        if (!port_ || !stream || media->strm.a.conf_slot == PJSUA_INVALID_ID) {
+            raise(PJ_EINVALIDOP, "FramePort.connect", "there is no stream");
+        }
+        const pjsua_conf_port_id slot = media->strm.a.conf_slot;
         const bool straight = !through_bridge && stream->grp_lock && same_format(stream->info, port_->info);
         const pjmedia_port_op op = straight ? PJMEDIA_PORT_DISABLE : PJMEDIA_PORT_ENABLE;
         check(pjsua_conf_configure_port(slot, op, op), "FramePort.connect");

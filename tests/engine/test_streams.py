@@ -162,9 +162,10 @@ def test_a_call_without_a_stream(engine: Engine) -> None:
     """There is nothing to connect to once the call has ended."""
     with Talk(engine) as talk:
         talk.hang_up()
-        with pytest.raises(pj.Error) as refused:
-            talk.ports[0].connect(talk.caller, 0, False)
-        assert "there is no stream" == refused.value.reason
+        for media_index in (0, 1, 1000):
+            with pytest.raises(pj.Error) as refused:
+                talk.ports[0].connect(talk.caller, media_index, False)
+            assert "there is no stream" == refused.value.reason
 
 
 @engine_test()
