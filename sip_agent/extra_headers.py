@@ -1,4 +1,4 @@
-"""The header fields that a handler adds to a response: each is the one line that it is given as."""
+"""The header fields that are added to a request or a response: each is the one line that it is given as."""
 
 import re
 from collections.abc import Iterable

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sip_agent.call import Call, ConversationHandler, Dialog
 from sip_agent.errors import UserAgentError
+from sip_agent.extra_headers import checked
 from sip_agent.headers import CorrelationIds, Headers
 from sip_agent.invite import Invite, SipUri
 from sip_agent.record import CallRecord
@@ -18,7 +19,10 @@ from sip_agent.ua.endpoint import Caller
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A call to be placed; `account` names the one that it goes through, `ids` are not sent to the far end."""
+    """A call to be placed; `account` names the one that it goes through, `ids` are not sent to the far end.
+
+    Raises ValueError for a header field that would be more than one line.
+    """
 
     uri: str
     caller: Caller = field(default_factory=Caller)
@@ -26,6 +30,9 @@ class Outgoing:
     account: str | None = None
     ids: CorrelationIds = field(default_factory=CorrelationIds)
     ring_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        checked(self.headers)
 
     def invite(self, now: datetime) -> Invite:
         """Return the INVITE as a value, as a handler and a route look at it; raises MessageError if `uri` is none."""

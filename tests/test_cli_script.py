@@ -83,10 +83,13 @@ def test_call_with_a_script(right: Path, options: list[str], error: str) -> None
         (["--play", "{folder}/none.wav"], "--play: there is no sound file {folder}/none.wav"),
         (["--play", "{folder}/zero.wav"], "--play: there is no sound in {folder}/zero.wav"),
         (["--play", "{folder}/text.wav"], "--play: {folder}/text.wav"),
+        (["--header", "X-A"], "--header: write 'Name: value', not 'X-A'"),
+        (["--header", "X A: 1"], "--header: no name of a header field: 'X A'"),
+        (["--header", "X-A: 1\r\nX-B: 2"], "--header: the value of X-A has control characters"),
     ],
 )
 def test_call_with_what_cannot_be_done(tmp_path: Path, options: list[str], error: str) -> None:
-    """What could not be played or pressed is said before anybody is called."""
+    """What could not be played, pressed or sent is said before anybody is called."""
     soundfile.write(tmp_path / "zero.wav", np.empty(0, np.int16), 8000)
     (tmp_path / "text.wav").write_text("This is no sound.")
     with pytest.raises(SettingsError) as caught:

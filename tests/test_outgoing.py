@@ -106,6 +106,12 @@ def test_invite_and_record() -> None:
     )
 
 
+def test_header_of_two_lines() -> None:
+    """A value cannot bring a header field of its own."""
+    with pytest.raises(ValueError, match="the value of X-A has control characters"):
+        Outgoing(uri="sip:bob@example.com", headers=[("X-A", "1\r\nX-B: 2")])
+
+
 def test_invite_to_nowhere() -> None:
     """What is no URI is refused before anything is sent."""
     with pytest.raises(MessageError, match="not a URI: 'bob'"):

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sip_agent.cli.output import ExitStatus, JsonOption, console, print_json
 from sip_agent.errors import SettingsError
+from sip_agent.extra_headers import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -265,9 +266,13 @@ def _dialled(text: str, account: str, config: Path | None) -> "Outgoing":
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not colon or not name.strip() or any(character in text for character in "\r\n"):
+    if not colon or not name.strip():
         raise SettingsError(f"--header: write 'Name: value', not {text!r}")
-    return name.strip(), value.strip()
+    try:
+        (field,) = checked([(name.strip(), value.strip())])
+    except ValueError as error:
+        raise SettingsError(f"--header: {error}") from error
+    return field
 
 
 def _target(uri: str, transport: str) -> str:
