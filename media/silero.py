@@ -93,7 +93,8 @@ class SileroDetector:
         probabilities = np.zeros(loud.shape, np.float32)
         for step, speaking in enumerate(loud.T):
             before, states = states[speaking], np.zeros_like(states)
-            probabilities[speaking, step], states[speaking] = self._judge(encoded[speaking, step], before)
+            if len(before):
+                probabilities[speaking, step], states[speaking] = self._judge(encoded[speaking, step], before)
         return probabilities, states
 
     def _judge(self, encoded: Floats, states: Floats) -> tuple[Floats, Floats]:
