@@ -17,7 +17,10 @@ class Dialog(Protocol):
     def listen(
         self, listener: Callable[[CallEvent], None], on_audio: Callable[[CallAudio], None] | None = None
     ) -> None:
-        """Report every event to `listener`, and to `on_audio` when sound opens; both on the event loop."""
+        """Report every event to `listener`, and to `on_audio` when sound opens; both on the event loop.
+
+        What came before is reported now.
+        """
 
     async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
         """Send a provisional response or the 200; with media, returns when sound can flow."""

@@ -94,9 +94,12 @@ class Dialog:
     ) -> None:
         """Have `listener` called on the event loop with each event, also with those that came before.
 
-        `on_audio` is called once, when the sound of the call opens, before any of it flows.
+        `on_audio` is called once, when the sound of the call opens, before any of it is taken; at once if it is open:
+        who is called may answer before the event loop comes to listening.
         """
         self._listener, self._on_audio = listener, on_audio
+        if on_audio is not None and self.audio is not None:
+            on_audio(self.audio)
         for event in self._early_events:
             listener(event)
         self._early_events.clear()
