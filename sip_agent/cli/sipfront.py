@@ -16,6 +16,7 @@ from sip_agent.cli.cekura.following import (
     MaxStopTime,
     parse_duration_option,
     record_source,
+    require_records,
     say,
     say_retry,
 )
@@ -92,12 +93,14 @@ def run(
     request = TestRequest(
         name=name, test_id=test_id, overrides=read_overrides(overrides or (), step=step, **named), kiosk=kiosk
     )
+    limits = Limits(max_p95_latency_ms=max_p95_latency, max_stop_time_ms=max_stop_time, require_calls=require_call)
+    require_records(limits, records=records)
     following = Following(
         settings=load_settings(config),
         config=config,
         timeout_s=timeout,
         poll_s=0,
-        limits=Limits(max_p95_latency_ms=max_p95_latency, max_stop_time_ms=max_stop_time, require_calls=require_call),
+        limits=limits,
         agent_url=agent_url,
         use_records=records,
         as_json=as_json,

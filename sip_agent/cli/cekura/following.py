@@ -131,10 +131,7 @@ def follow_options(
         max_silence_ms=max_silence,
         require_calls=require_calls,
     )
-    if limits.need_records and not records:
-        raise SettingsError(
-            "--no-records: only our own records tell what --require-calls and --max-… ask; leave it out"
-        )
+    require_records(limits, records=records)
     return Following(
         settings=load_settings(config),
         config=config,
@@ -147,6 +144,12 @@ def follow_options(
         junit=junit,
         markdown=markdown,
     )
+
+
+def require_records(limits: "Limits", *, records: bool) -> None:
+    """Raise SettingsError if a limit asks what our own records would tell, and they are not to be read."""
+    if limits.need_records and not records:
+        raise SettingsError("--no-records: only our own records tell what --require-… and --max-… ask; leave it out")
 
 
 def _check_writable(option: str, file: Path | None) -> None:
@@ -243,7 +246,12 @@ async def follow(
 
 
 async def follow_or_end(
-    client: "CekuraClient", result_id: int, work: "Awaitable[Followed]", *, held_here: bool = True
+    client: "CekuraClient",
+    result_id: int,
+    work: "Awaitable[Followed]",
+    *,
+    wait_command: str,
+    held_here: bool = True,
 ) -> "Followed":
     """Return what `work` has followed; end the calls of the result if it is interrupted.
 
@@ -253,14 +261,14 @@ async def follow_or_end(
         followed = await work
     except BaseException as error:
         if held_here or isinstance(error, Interrupted):
-            await _end_calls(client, result_id)
+            await _end_calls(client, result_id, wait_command)
         raise
     if held_here and followed.timed_out:
-        await _end_calls(client, result_id)
+        await _end_calls(client, result_id, wait_command)
     return followed
 
 
-async def _end_calls(client: "CekuraClient", result_id: int) -> None:
+async def _end_calls(client: "CekuraClient", result_id: int, wait_command: str) -> None:
     """End the calls of a result, and say so."""
     from sip_agent.platforms.errors import PlatformError
 
@@ -269,7 +277,7 @@ async def _end_calls(client: "CekuraClient", result_id: int) -> None:
         await client.end_calls(result_id)
     except PlatformError as error:
         say(f"they may go on: {error}")
-    say(f"what became of the runs: sip-agent cekura wait {result_id}")
+    say(f"what became of the runs: {wait_command}")
 
 
 @contextmanager

@@ -174,7 +174,7 @@ async def _outbound(request: "RunRequest", following: Following, trunk: "Trunk",
             dialer.look(joined.run for joined in seen.joined.runs)
 
         work = interrupts.during(follow(client, result, following, records, since, watch=dial))
-        followed = await follow_or_end(client, result.id, work)
+        followed = await follow_or_end(client, result.id, work, wait_command=following.wait_command(result.id))
         return conclude(followed, following, result.created_at or now, undialled=tuple(advice(dialer.undialled)))
 
 

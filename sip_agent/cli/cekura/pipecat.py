@@ -100,7 +100,9 @@ async def _run(agent_id: int, choice: "Choice", frequency: int, following: Follo
                 _join(agent, settings, result.id, assign(result.runs, chosen, places))
             return await follow(client, result, following, records, now)
 
-        followed = await follow_or_end(client, result.id, interrupts.during(join_and_follow()))
+        followed = await follow_or_end(
+            client, result.id, interrupts.during(join_and_follow()), wait_command=following.wait_command(result.id)
+        )
         return conclude(followed, following, now)
 
 

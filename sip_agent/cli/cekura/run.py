@@ -131,7 +131,9 @@ async def _run(request: "RunRequest", following: Following, *, serve: bool, via:
         now = datetime.now(UTC)
         result = await start_runs(client, via.value, request, chosen, now)
         work = interrupts.during(follow(client, result, following, records, now))
-        followed = await follow_or_end(client, result.id, work, held_here=serve)
+        followed = await follow_or_end(
+            client, result.id, work, wait_command=following.wait_command(result.id), held_here=serve
+        )
         listening = tuple(openings(following.settings)) if serve else ()
         return conclude(followed, following, now, sip_endpoint=request.sip_endpoint, listening=listening)
 

@@ -513,14 +513,15 @@ class TestInterrupting:
         """The first one ends the remote calls; status 130."""
         cekura.life = ["running"]
         looked = self._when(cekura, BULK)
-        await command.start("run", "--scenarios", "11547", "--poll-interval", "0.1s", "--no-records")
+        options = ("--poll-interval", "0.1s", "--no-records", "--config", "sip-agent.toml")
+        await command.start("run", "--scenarios", "11547", *options)
         await looked.wait()
 
         command.interrupt()
         ended = await command.end()
 
         assert (130, 1) == (ended.status, cekura.requests[END_CALLS])
-        assert "sip-agent cekura wait 16870" in ended.stderr
+        assert "sip-agent cekura wait 16870 --config sip-agent.toml" in ended.stderr
 
     async def test_while_the_start_is_not_answered(self, command: Command, cekura: CekuraStandIn) -> None:
         """Its answer is waited for: it says which calls there are to end."""

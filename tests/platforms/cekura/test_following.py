@@ -24,7 +24,9 @@ async def ended(cekura: CekuraStandIn, outcome: bool | Exception, *, held_here: 
         return Followed(result=RESULT, joined=joined, joinable=True, timed_out=outcome)
 
     async with CekuraClient(cekura.url, KEY) as client:
-        following = follow_or_end(client, RESULT.id, work(), held_here=held_here)
+        following = follow_or_end(
+            client, RESULT.id, work(), wait_command="sip-agent cekura wait 16870", held_here=held_here
+        )
         if isinstance(outcome, Exception):
             with pytest.raises(type(outcome)):
                 await following

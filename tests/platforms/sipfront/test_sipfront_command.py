@@ -122,6 +122,7 @@ async def test_a_test_that_is_not_over_in_time(run: Runs, sipfront: SipfrontStan
         (("media", "--set", "x=1"), {}, "--set: 'x=1'"),
         (("media", "--step", "one"), {}, "--step: 'one'"),
         (("media", "--serve", "--agent-url", "http://a"), {}, "--serve and --agent-url"),
+        (("media", "--no-records", "--require-call"), {}, "--no-records: only our own records tell"),
         (("media",), {"SIP_AGENT_SIPFRONT__SECRET_KEY": "wrong"}, "correct sipfront.public_key"),
         (("media",), {"SIP_AGENT_SIPFRONT__BASE_URL": "app.sipfront.com"}, "sipfront.base_url"),
         (("media",), {"SIP_AGENT_SIPFRONT__BODY": "xml"}, "sipfront.body"),
