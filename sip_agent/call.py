@@ -25,6 +25,7 @@ from sip_agent.events import (
     FirstAudioReceived,
     MediaChanged,
     Responded,
+    TransferProgressed,
 )
 from sip_agent.extra_headers import checked
 from sip_agent.headers import CorrelationIds
@@ -97,6 +98,7 @@ class Call:
         self._opened_audio: CallAudio | None = None
         self._digits = Digits()
         self._on_hold = False
+        self._transferred: asyncio.Future[int] | None = None
         self._hearing = hearing
         self._speech = speech
         self._clock = clock
@@ -161,14 +163,28 @@ class Call:
     async def transfer(self, uri: str) -> None:
         """Ask the caller to call `uri` (sip, sips or tel) instead; the call goes on until one of the two hangs up.
 
-        Returns when the caller has agreed to try; raises UserAgentError when it refuses, or does not answer.
+        Returns when the caller has agreed to try; raises UserAgentError when it refuses, or does not answer. What it
+        says of its call then stands in the record's `transfers`, and `transferred` waits for it.
         """
         if not _can_be_called(uri):
             raise ValueError(
                 f"nobody can be called by {uri[:80]!r}: write sip:user@host, sips:user@host or tel:+number"
             )
         self._require_answered("transfer")
+        self._transferred = asyncio.get_running_loop().create_future()
+        self.record.transfers.append({"uri": uri, "at_ms": self.elapsed_ms(), "status": None, "reason": None})
         await self._dialog.refer(uri)
+
+    async def transferred(self, timeout_s: float = 10.0) -> int | None:
+        """Wait for the status with which the caller's call to whom it was transferred ended up: 200 got through.
+
+        None if the caller does not say in time (NOTIFY, RFC 3515), or hangs up.
+        """
+        if self._transferred is None:
+            raise UserAgentError("transferred", "the call was not transferred before")
+        either: list[asyncio.Future[Any]] = [self._transferred, self.disconnected]
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return self._transferred.result() if self._transferred.done() else None
 
     def frames(self) -> FrameStream:
         """Iterate over what the caller says, 20 ms at a time: int16, shape (samples,); ends with the call."""
@@ -324,13 +340,7 @@ class Call:
         record = self.record
         match event:
             case Responded(at=at, status=status):
-                self.statuses.append(status)
-                if status in {SipStatus.RINGING, SipStatus.SESSION_PROGRESS} and record.ringing_at is None:
-                    record.ringing_at = at
-                    record.ringing_delay_ms = milliseconds_between(record.invite_received_at, at)
-                elif 200 <= status < 300 and record.answered_at is None:
-                    record.answered_at = at
-                    record.answer_delay_ms = milliseconds_between(record.invite_received_at, at)
+                self._note_response(at, status)
             case CallConfirmed(at=at):
                 record.setup_ms = milliseconds_between(record.invite_received_at, at)
                 self.log.info("call.confirmed", setup_ms=record.setup_ms)
@@ -338,12 +348,24 @@ class Call:
                 self._note_media(event)
             case DtmfReceived():
                 self._note_digit(event)
+            case TransferProgressed():
+                self._note_transfer(event)
             case FirstAudioReceived(at=at):
                 record.rx_first_audio_ms = milliseconds_between(record.answered_at or at, at)
             case CallDisconnected():
                 self._digits.end()
                 if not self.disconnected.done():
                     self.disconnected.set_result(event)
+
+    def _note_response(self, at: datetime, status: int) -> None:
+        record = self.record
+        self.statuses.append(status)
+        if status in {SipStatus.RINGING, SipStatus.SESSION_PROGRESS} and record.ringing_at is None:
+            record.ringing_at = at
+            record.ringing_delay_ms = milliseconds_between(record.invite_received_at, at)
+        elif 200 <= status < 300 and record.answered_at is None:
+            record.answered_at = at
+            record.answer_delay_ms = milliseconds_between(record.invite_received_at, at)
 
     def _note_media(self, event: MediaChanged) -> None:
         record, audio = self.record, self._dialog.audio
@@ -367,6 +389,14 @@ class Call:
                 "duration_ms": event.duration_ms,
             }
         )
+
+    def _note_transfer(self, event: TransferProgressed) -> None:
+        if self._transferred is None:
+            return
+        self.record.transfers[-1] |= {"status": event.status, "reason": event.reason}
+        self.log.info("call.transfer", status=event.status, reason=event.reason, final=event.final)
+        if event.final and not self._transferred.done():
+            self._transferred.set_result(event.status)
 
     def _note_underrun(self, gap_ms: int) -> None:
         ended_ms = max(0, self.elapsed_ms() - FRAME_MS)  # the frame after the gap was sent in this tick

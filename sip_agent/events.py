@@ -49,6 +49,16 @@ class DtmfReceived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferProgressed:
+    """What the peer says of its call to whom we sent it (REFER, NOTIFY; RFC 3515 §2.4.5); `final` is the last word."""
+
+    at: datetime
+    status: int
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FirstAudioReceived:
     """The first RTP packet of the peer arrived."""
 
@@ -67,4 +77,6 @@ class CallDisconnected:
     rtp: RtpRecord | None
 
 
-CallEvent = Responded | CallConfirmed | MediaChanged | DtmfReceived | FirstAudioReceived | CallDisconnected
+CallEvent = (
+    Responded | CallConfirmed | MediaChanged | DtmfReceived | TransferProgressed | FirstAudioReceived | CallDisconnected
+)

@@ -104,6 +104,7 @@ class CallRecord:
     rtp: RtpRecord | None = None
     audio: AudioRecord = field(default_factory=AudioRecord)
     dtmf: list[dict[str, Any]] = field(default_factory=list)
+    transfers: list[dict[str, Any]] = field(default_factory=list)
     turns: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     transcript: list[dict[str, Any]] = field(default_factory=list)

@@ -43,7 +43,15 @@ from sip_agent.call import Call, ConversationHandler
 from sip_agent.conversation import Verdict, complete, hold_conversation
 from sip_agent.digits import InBandDtmf
 from sip_agent.errors import CallEnded, SpeechError, UserAgentError
-from sip_agent.events import CallConfirmed, CallDisconnected, CallEvent, DtmfReceived, MediaChanged, Responded
+from sip_agent.events import (
+    CallConfirmed,
+    CallDisconnected,
+    CallEvent,
+    DtmfReceived,
+    MediaChanged,
+    Responded,
+    TransferProgressed,
+)
 from sip_agent.headers import PROFILES, Headers, correlate
 from sip_agent.hearing import Hearing
 from sip_agent.invite import Invite
@@ -281,6 +289,10 @@ class FakeDialog:
         self.dtmf_methods.append(method)
 
     # What a test does as the caller
+
+    def report_transfer(self, status: int, reason: str = "") -> None:
+        """Say with what the call to whom the agent sent us ended up, as a caller does by NOTIFY (RFC 3515)."""
+        self._listener(TransferProgressed(at=self.now(), status=status, reason=reason, final=status >= 200))
 
     async def speak(self, samples: Samples) -> Samples:
         """Say something; returns what the caller heard meanwhile, in whole frames."""

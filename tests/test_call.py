@@ -164,6 +164,30 @@ class TestSignalling:
         assert ["sip:carol@example.com"] == caller.transfers
         assert not caller.call.ended
 
+    @pytest.mark.parametrize("status", [200, 486])
+    async def test_what_became_of_a_transfer(self, caller: FakeCall, status: int) -> None:
+        """The record has the caller's last word on it, and who waits for it gets it."""
+        await caller.call.answer()
+        await caller.call.transfer("sip:carol@example.com")
+        caller.report_transfer(180, "Ringing")
+
+        assert await caller.call.transferred(timeout_s=0) is None
+        assert [180] == [transfer["status"] for transfer in caller.record.transfers]
+        caller.report_transfer(status, "so be it")
+        assert status == await caller.call.transferred()
+        told = {"uri": "sip:carol@example.com", "at_ms": 0, "status": status, "reason": "so be it"}
+        assert [told] == caller.record.transfers
+
+    async def test_what_becomes_of_a_transfer_is_never_said(self, caller: FakeCall) -> None:
+        """A caller that hangs up has no more to say; without a transfer there is nothing to wait for."""
+        await caller.call.answer()
+        with pytest.raises(UserAgentError, match="was not transferred before"):
+            await caller.call.transferred()
+
+        await caller.call.transfer("sip:carol@example.com")
+        caller.hang_up()
+        assert await caller.call.transferred() is None
+
     @pytest.mark.parametrize("uri", ["sips:carol@[::1]:5061;transport=tls", "SIP:example.com", "tel:+15550100"])
     async def test_transfer_to_any_uri(self, caller: FakeCall, uri: str) -> None:
         """Whoever can be called can be transferred to."""

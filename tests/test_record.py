@@ -58,6 +58,7 @@ KEYS = [
     "rtp",
     "audio",
     "dtmf",
+    "transfers",
     "turns",
     "metrics",
     "transcript",

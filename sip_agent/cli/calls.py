@@ -52,6 +52,7 @@ SECTIONS = {
     "Media": ("codec", "clock_rate_hz", "srtp", "rtp", "audio"),
     "Headers": ("headers",),
     "DTMF": ("dtmf",),
+    "Transfers": ("transfers",),
     "Turns": ("turns",),
     "Metrics": ("metrics",),
     "Transcript": ("transcript",),

@@ -49,7 +49,7 @@ KEY_S = 0.3
 """How long a DTMF key takes to be sent, its pause included."""
 
 TRANSFER_S = 10.0
-"""How long the other side has to hang up after it was asked to call somebody else."""
+"""How long the other side has to hang up, or to say how its call went, after it was asked to call somebody else."""
 
 log = structlog.get_logger()
 
@@ -285,11 +285,14 @@ class ScriptRun:
     async def _transfer(self, step: Transfer) -> Next:
         self._early_media = False
         await self._open_sound()
+        uri = self._fill(step.transfer)
         try:
-            await self._call.transfer(self._fill(step.transfer))
+            await self._call.transfer(uri)
         except ValueError as error:
             self._fail(str(error))
-        await self._pass_time(TRANSFER_S)
+        status = await self._call.transferred(TRANSFER_S)
+        if status is not None and status >= 300:
+            self._fail(f"the other side did not reach {uri}: {status}")
         return End.END
 
     async def _use(self, step: Tool) -> Next:

@@ -25,6 +25,7 @@ from sip_agent.events import (
     FirstAudioReceived,
     MediaChanged,
     Responded,
+    TransferProgressed,
 )
 from sip_agent.headers import split_message
 from sip_agent.line import LineFaults
@@ -297,9 +298,12 @@ class Dialog:
         prm.method, prm.digits, prm.duration = pj.PJSUA_DTMF_METHOD_SIP_INFO, digit, INFO_DURATION_MS
         self._require().sendDtmf(prm)
 
-    def on_transfer_status(self, status: int, reason: str) -> None:
+    def on_transfer_status(self, prm: Any) -> None:
         """Pass on what became of a REFER (pjsua2 `onCallTransferStatus`): 100 when it is taken, or why it is not."""
-        self._endpoint.sip_thread.deliver(self._take_transfer_status, status, reason)
+        self._emit(
+            TransferProgressed(at=datetime.now(UTC), status=prm.statusCode, reason=prm.reason, final=prm.finalNotify)
+        )
+        self._endpoint.sip_thread.deliver(self._take_transfer_status, prm.statusCode, prm.reason)
 
     def on_stream_destroyed(self, index: int) -> None:
         """Keep the figures of a stream that ends (pjsua2 `onStreamDestroyed`)."""

@@ -71,7 +71,7 @@ def pj_call_class() -> type:  # noqa: C901  (one short guard per callback)
 
         def onCallTransferStatus(self, prm: Any) -> None:
             if self._dialog is not None:
-                self._guarded(self._dialog.on_transfer_status, prm.statusCode, prm.reason)
+                self._guarded(self._dialog.on_transfer_status, prm)
 
         def onStreamDestroyed(self, prm: Any) -> None:
             if self._dialog is not None:

@@ -62,7 +62,46 @@ def test_taken(agent: AgentProcess) -> None:
         record = agent.record(peer.call_id)
 
     assert f"<{TARGET}>" == refer.header("Refer-To")
+    assert [100] == [transfer["status"] for transfer in record["transfers"]]
     assert ("answered", None, "caller") == (record["outcome"], record["error"], record["ended_by"])
+
+
+def report(peer: Peer, refer: Message, status_line: str, state: str) -> None:
+    """Say how the call to whom the agent sent us goes (NOTIFY, RFC 3515 §2.4.5)."""
+    told = peer.request(
+        "NOTIFY",
+        headers=[f"Event: refer;id={refer.header('CSeq').split()[0]}", f"Subscription-State: {state}"],
+        content_type="message/sipfrag;version=2.0",
+        body=f"SIP/2.0 {status_line}\r\n",
+    )
+    assert 200 == told.status
+
+
+def test_got_through(agent: AgentProcess) -> None:
+    """A caller who says that it got through needs us no longer: the agent hangs up, and the record says it."""
+    with Peer(agent) as peer:
+        refer = referred(peer)
+        peer.reply(refer, 202, "Accepted")
+        report(peer, refer, "100 Trying", "active;expires=60")
+        report(peer, refer, "200 OK", "terminated;reason=noresource")
+        record = ended_by_agent(peer, agent)
+
+    (transfer,) = record["transfers"]
+    assert (TARGET, 200, "OK") == (transfer["uri"], transfer["status"], transfer["reason"])
+    assert ("answered", None) == (record["outcome"], record["error"])
+
+
+def test_did_not_get_through(agent: AgentProcess) -> None:
+    """A caller who says that it did not fails the script, in its line, and the record says with what."""
+    with Peer(agent) as peer:
+        refer = referred(peer)
+        peer.reply(refer, 202, "Accepted")
+        report(peer, refer, "486 Busy Here", "terminated;reason=noresource")
+        record = ended_by_agent(peer, agent)
+
+    error = f"script transfer.yaml, line 4: transfer: the other side did not reach {TARGET}: 486"
+    assert ("failed", error) == (record["outcome"], record["error"])
+    assert [(486, "Busy Here")] == [(transfer["status"], transfer["reason"]) for transfer in record["transfers"]]
 
 
 def test_refused(agent: AgentProcess) -> None:
@@ -73,6 +112,7 @@ def test_refused(agent: AgentProcess) -> None:
 
     error = "script transfer.yaml, line 4: transfer: transfer: the REFER was refused: 603 Decline"
     assert ("failed", error) == (record["outcome"], record["error"])
+    assert [603] == [transfer["status"] for transfer in record["transfers"]]
     assert record["talk_ms"] < 5000
 
 
@@ -84,6 +124,7 @@ def test_not_answered(agent: AgentProcess) -> None:
         record = agent.record(peer.call_id)
 
     assert record["error"].endswith("transfer: the REFER was not answered within 10 s")
+    assert [None] == [transfer["status"] for transfer in record["transfers"]]
 
 
 def test_hung_up_meanwhile(agent: AgentProcess) -> None:

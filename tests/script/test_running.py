@@ -115,6 +115,33 @@ steps:
         assert ("1", ["info"], ["sip:caller@example.net"]) == (caller.digits, caller.dtmf_methods, caller.transfers)
         assert (Outcome.ANSWERED, None) == verdict(caller)[:2]
 
+    @pytest.mark.parametrize(
+        ("status", "expected"),
+        [
+            (200, (Outcome.ANSWERED, None)),
+            (
+                486,
+                (
+                    Outcome.FAILED,
+                    "script dialogue.yaml, line 3: transfer: the other side did not reach sip:desk@example.net: 486",
+                ),
+            ),
+        ],
+    )
+    async def test_what_became_of_a_transfer(
+        self, start: Start, status: int, expected: tuple[Outcome, str | None]
+    ) -> None:
+        """The script goes when the caller got through, and fails when it did not; until then it waits."""
+        async with start("steps:\n  - answer\n  - transfer: sip:desk@example.net\n") as caller:
+            await caller.until(lambda: bool(caller.transfers), "a transfer")
+            caller.report_transfer(180, "Ringing")
+            await caller.hear(100)
+            assert not caller.ended
+            caller.report_transfer(status)
+            await caller.until_ended()
+
+        assert expected == verdict(caller)[:2]
+
     async def test_transfer_to_what_is_no_uri(self, start: Start) -> None:
         """A variable with a line end in it fails the script in its line, and is not sent."""
         script = 'variables: {target: ""}\nsteps:\n  - transfer: "{target}"\n'
