@@ -149,7 +149,8 @@ class SipTransport(BaseTransport):
     async def run(self, worker: PipelineWorker) -> None:
         """Run a pipeline until it ends, which hangs up, or the call does, which cancels it.
 
-        Raises PipelineError if it cannot start, or ends with a processor that can no longer do its job.
+        Raises PipelineError if it cannot start, if a fatal error ends it, or if it ends with a processor that can no
+        longer do its job. Any other error is noted as a stall, `pipeline_error: …`, until the pipeline is next heard.
         """
         call = self._call
         runner = WorkerRunner(handle_sigint=False)
@@ -157,13 +158,14 @@ class SipTransport(BaseTransport):
         worker.add_event_handler("on_pipeline_started", report.on_started)
         worker.add_event_handler("on_pipeline_finished", report.on_finished)
         worker.add_event_handler("on_pipeline_error", report.on_error)
-        worker.add_observer(_Scribe(call))
+        worker.add_observer(_Scribe(call, report))
         await runner.add_workers(worker)
         running = asyncio.create_task(runner.run(), name=f"pipeline {call.call_uuid}")
         try:
             either: set[asyncio.Future[Any]] = {running, call.disconnected}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            report.settle()
             if call.ended:
                 await self._call_event_handler("on_client_disconnected", call)
             await runner.cancel("the call is over")
@@ -306,11 +308,12 @@ class SipOutputTransport(BaseOutputTransport):
 
 
 class _Scribe(BaseObserver):
-    """Puts what the caller said, and the tools that were used, on record."""
+    """Puts what the caller said, and the tools that were used, on record; tells the report when the bot is heard."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, report: "_Report") -> None:
         super().__init__(observe_every_push=False)
         self._call = call
+        self._report = report
         self._began_ms: int | None = None
 
     async def on_push_frame(self, data: FramePushed) -> None:
@@ -318,7 +321,9 @@ class _Scribe(BaseObserver):
         frame = data.frame
         if data.direction is not FrameDirection.DOWNSTREAM:
             return
-        if isinstance(frame, UserStartedSpeakingFrame):
+        if isinstance(frame, BotStartedSpeakingFrame):
+            self._report.settle()
+        elif isinstance(frame, UserStartedSpeakingFrame):
             self._began_ms = self._call.elapsed_ms()
         elif isinstance(frame, TranscriptionFrame):
             self._call.transcript.add("caller", frame.text.strip(), at_ms=self._began_ms)
@@ -336,6 +341,8 @@ class _Report:
         self.reason = "the pipeline ended"
         self._call = call
         self._runner = runner
+        self._error = ""
+        self._failing_since_ms: int | None = None
 
     async def on_started(self, _worker: PipelineWorker, _frame: Frame) -> None:
         """Take note of the start."""
@@ -344,10 +351,19 @@ class _Report:
     async def on_error(self, _worker: PipelineWorker, frame: ErrorFrame) -> None:
         """Note an error; with a processor that cannot do its job from the start, there is nothing to wait for."""
         self._call.log.warning("pipecat.error", error=frame.error, processor=str(frame.processor))
-        if frame.processor is not None and not frame.processor.is_usable:
+        fatal = getattr(frame, "fatal", False)  # Pipecat 2.0 is to have none
+        if not fatal and self._failing_since_ms is None:
+            self._error, self._failing_since_ms = frame.error, self._call.elapsed_ms()
+        if fatal or (frame.processor is not None and not frame.processor.is_usable):
             self.problem = self.problem or frame.error
             if not self.started:
                 await self._runner.cancel(frame.error)
+
+    def settle(self) -> None:
+        """Note how long the first error kept the caller waiting: the bot is heard, or there is no more to wait for."""
+        if self._failing_since_ms is not None:
+            self._call.note_stall(f"pipeline_error: {self._error}", self._failing_since_ms, self._call.elapsed_ms())
+            self._failing_since_ms = None
 
     async def on_finished(self, _worker: PipelineWorker, frame: Frame) -> None:
         """Take note of the end."""

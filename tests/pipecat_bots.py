@@ -47,7 +47,8 @@ class Echo(FrameProcessor):
 class Talker(FrameProcessor):
     """Speaks five words of a second each, as a speech service would, and does what digits say.
 
-    1 interrupts, 2 sends the digits 4 and 2, 3 recognises a sentence and uses a tool, 9 ends.
+    1 interrupts, 2 sends the digits 4 and 2, 3 recognises a sentence and uses a tool, 4 raises, 5 speaks again,
+    6 is a fatal error, 9 ends.
     """
 
     def __init__(self, *, interruptible: bool = True) -> None:
@@ -90,6 +91,12 @@ class Talker(FrameProcessor):
                     function_name="find_table", tool_call_id="1", arguments={"guests": 2}, result={"table": 7}
                 )
                 await self.push_frame(result)
+            case KeypadEntry.FOUR:
+                raise RuntimeError("the model is away")
+            case KeypadEntry.FIVE:
+                await self.say()
+            case KeypadEntry.SIX:
+                await self.push_error("no money is left", fatal=True)
             case KeypadEntry.NINE:
                 await self.push_frame(EndWorkerFrame(reason="goodbye"), FrameDirection.UPSTREAM)
 

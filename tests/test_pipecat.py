@@ -155,6 +155,45 @@ async def test_a_pipeline_that_cannot_start() -> None:
     assert "the pipeline did not start: Error setting up processor: no model was loaded" == caller.record.error
 
 
+async def test_a_fatal_error() -> None:
+    """An error that ends the pipeline fails the call, and the record says so."""
+    async with FakeCall(PipelineBot(Talker())) as caller:
+        await caller.until(lambda: loud_frames(caller) > 0)
+        caller.press("6")
+        with pytest.warns(DeprecationWarning, match="fatal=True"):
+            await caller.until_ended()
+
+    assert ("failed", "system") == (caller.record.outcome, caller.record.ended_by)
+    assert "the pipeline ended: no money is left" == caller.record.error
+
+
+@pytest.mark.parametrize("mended", [True, False])
+async def test_an_error_that_is_not_fatal(*, mended: bool) -> None:
+    """What an error kept the caller waiting is a stall, until the bot is heard again or the call is over."""
+    async with FakeCall(PipelineBot(Talker())) as caller:
+        await caller.until(lambda: bool(caller.record.transcript))
+        failed_ms = caller.call.elapsed_ms()
+        with capture_logs() as entries:
+            caller.press("44")
+            await caller.until(lambda: len([entry for entry in entries if entry["event"] == "pipecat.error"]) == 2)
+        assert [] == caller.record.stalls
+        await caller.hear(3000)
+        if mended:
+            heard = loud_frames(caller)
+            caller.press("5")
+            await caller.until(lambda: loud_frames(caller) > heard)
+            await caller.until(lambda: bool(caller.record.stalls))
+        settled_ms = caller.call.elapsed_ms()
+        caller.hang_up()
+
+    assert ("answered", None) == (caller.record.outcome, caller.record.error)
+    (stall,) = caller.record.stalls
+    assert stall["cause"].startswith("pipeline_error: ")
+    assert "the model is away" in stall["cause"]
+    assert failed_ms <= stall["started_ms"]
+    assert failed_ms + 3000 <= stall["ended_ms"] <= settled_ms + 100
+
+
 async def test_parameters() -> None:
     """What the user sets stays; the output has the call's rate, whatever is set."""
     async with FakeCall() as caller:
