@@ -21,7 +21,7 @@ from sip_agent.ua.endpoint import Caller
 class Outgoing:
     """A call to be placed; `account` names the one that it goes through, `ids` are not sent to the far end.
 
-    Raises ValueError for a header field that would be more than one line.
+    Raises ValueError for a header field that is not one line of UTF-8 text.
     """
 
     uri: str

@@ -112,6 +112,12 @@ def test_header_of_two_lines() -> None:
         Outgoing(uri="sip:bob@example.com", headers=[("X-A", "1\r\nX-B: 2")])
 
 
+def test_header_that_is_not_utf_8() -> None:
+    """A value with bytes that are no text cannot be sent, and is refused with the name of its field."""
+    with pytest.raises(ValueError, match=r"the value of X-A is not UTF-8 text: 'Jos\\udce9'; write it in UTF-8"):
+        Outgoing(uri="sip:bob@example.com", headers=[("X-A", "Jos\udce9")])
+
+
 def test_invite_to_nowhere() -> None:
     """What is no URI is refused before anything is sent."""
     with pytest.raises(MessageError, match="not a URI: 'bob'"):
