@@ -303,6 +303,29 @@ class TestDoctor:
         assert "hours of calls" in check.found
         assert [check.found for check in check_recordings(Settings(media=MediaSettings(record=False)))] == ["off"]
 
+    @pytest.mark.parametrize("folder", ["/proc/x", "/proc/1/x/y", "file", "file/x"])
+    def test_recordings_that_cannot_be_written(self, folder: str) -> None:
+        """A folder that cannot be created, not even by the administrator, fails with the setting to change."""
+        Path("file").write_text("no folder")
+
+        (check,) = check_recordings(Settings(media=MediaSettings(recordings_dir=Path(folder))))
+
+        assert check.status is CheckStatus.FAILED
+        assert f"cannot create or write to the folder {folder}: " in check.found
+        assert check.fix.startswith("set media.recordings_dir to a folder that this user can create or write to")
+
+    @pytest.mark.parametrize(
+        ("file", "found"),
+        [("/proc/x.db", "cannot create or write to the folder /proc: "), ("none/x.db", "there is no folder ")],
+    )
+    def test_a_store_that_cannot_be_made(self, file: str, found: str) -> None:
+        """A database that is yet to be made needs a folder for it, that can be written."""
+        (check,) = check_store(Settings(store=StoreSettings(url=f"sqlite:///{file}")))
+
+        assert check.status is CheckStatus.FAILED
+        assert found in check.found
+        assert "set store.url" in check.fix
+
     def test_something_is_said(self, tmp_path: Path) -> None:
         """What speaks is asked for a word, and leaves nothing behind."""
         (check,) = check_speech(Settings(speech=SpeechSettings(cache_dir=tmp_path / "cache")))

@@ -23,6 +23,7 @@ from rich.markup import escape
 
 from sip_agent.cli.certificate import certificate_expiry
 from sip_agent.cli.config import ConfigOption
+from sip_agent.cli.folders import nearest_folder, why_unwritable
 from sip_agent.cli.output import ExitStatus, JsonOption, console, print_json
 from sip_agent.errors import SettingsError
 
@@ -283,13 +284,20 @@ def check_store(settings: "Settings") -> Iterator[Check]:
     except SettingsError as error:
         yield _failed("store", str(error), "correct store.url")
         return
-    path = location.path
-    if path is not None and (problem := _not_writable("store", path if path.exists() else path.parent)):
-        yield problem
+    if location.path is not None and (problem := _why_no_database(location.path)):
+        yield _failed("store", problem, "set store.url to a file that this user can write, in a folder that is there")
     elif pending:
         yield _ok("store", f"{location}; to be brought up to date ({', '.join(pending)}) when the agent starts")
     else:
         yield _ok("store", str(location))
+
+
+def _why_no_database(file: Path) -> str:
+    if not file.parent.is_dir():
+        return f"there is no folder {file.parent}"
+    if file.exists() and not os.access(file, os.W_OK):
+        return f"{file} is not writable"
+    return why_unwritable(file.parent)
 
 
 def check_recordings(settings: "Settings") -> Iterator[Check]:
@@ -298,23 +306,17 @@ def check_recordings(settings: "Settings") -> Iterator[Check]:
     if not media.record:
         yield _ok("recordings", "off")
         return
-    folder = next(path for path in (media.recordings_dir, *media.recordings_dir.absolute().parents) if path.exists())
-    if problem := _not_writable("recordings", folder):
-        yield problem
+    if problem := why_unwritable(media.recordings_dir):
+        fix = "set media.recordings_dir to a folder that this user can create or write to, or media.record = false"
+        yield _failed("recordings", problem, fix)
         return
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(nearest_folder(media.recordings_dir)).free
     hours = free / (media.sample_rate_hz * 4 * 3600)  # stereo, 16 bits
     found = f"{media.recordings_dir}: {free / (1 << 30):.1f} GiB free, {hours:,.0f} hours of calls"
     if free < LITTLE_DISK_SPACE:
         yield _warning("recordings", found, "make room, or set media.record = false")
     else:
         yield _ok("recordings", found)
-
-
-def _not_writable(name: str, path: Path) -> Check | None:
-    if os.access(path, os.W_OK):
-        return None
-    return _failed(name, f"{path} is not writable", f"let this user write there: chown {os.geteuid()} {path}")
 
 
 def check_speech(settings: "Settings") -> Iterator[Check]:
