@@ -1,6 +1,7 @@
 """`sip-agent call`: place one call, print what happened."""
 
 import asyncio
+import math
 from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import ip_address
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from sip_agent.cli.output import ExitStatus, JsonOption, console, print_json
+from sip_agent.cli.folders import why_unwritable
+from sip_agent.cli.output import ExitStatus, JsonOption, console, plain, print_json
 from sip_agent.errors import SettingsError
 from sip_agent.extra_headers import checked
 
@@ -95,23 +97,29 @@ def call(
     from sip_agent.ua.endpoint import Caller
 
     headers = [_header(text) for text in header or ()]
+    texts = {"the URI": uri, "--user": user, "--password": password, "--from": from_uri, "--say": say}
+    for name, text in (*texts.items(), *(("--var", text) for text in var or ())):
+        _check_text(name, text)
     if transport and transport.lower() not in TRANSPORTS:
         raise SettingsError(f"--transport: write udp, tcp or tls, not {transport}")
     if play is not None:
         _check_sound(play)
+    if record is not None:
+        _check_recording(record)
     if wrong := sorted(set(dtmf.upper()) - DTMF_DIGITS):
         raise SettingsError(f"--dtmf: write digits of 0-9 * # A-D, not {' '.join(map(repr, wrong))}")
     if var and script is None:
         raise SettingsError("--var: a variable is of a script; name the script with --script")
-    if script is not None and (play or say or tone or dtmf or duration is not None):
+    if script is not None and (play or say or tone is not None or dtmf or duration is not None):
         raise SettingsError("--script: write what is played, said or pressed, and for how long, into the script")
+    settings = caller_settings(codec=codec, srtp=srtp, engine=engine, voice=voice, config=config)
+    _check_numbers(tone, settings.media.sample_rate_hz, duration, ring_timeout)
     loaded = None if script is None else _script(script, var or ())
     to_number = bool(account) or uri.startswith("+")
     if to_number and (user or password or from_uri or transport):
         raise SettingsError("--user, --password, --from and --transport: the account says them for a number")
     dialled = _dialled(uri, account, config) if to_number else None
     target = _target(uri, transport.lower()) if dialled is None else dialled.uri
-    settings = caller_settings(codec=codec, srtp=srtp, engine=engine, voice=voice, config=config)
     configure_logging(LogFormat.CONSOLE, LogLevel.WARNING)
     request = CallRequest(
         uri=target,
@@ -194,13 +202,13 @@ def _print_result(result: "CallResult") -> None:
     table.add_row("outcome", f"[bold]{record.outcome}[/] ({record.sip_status})")
     table.add_row("statuses", " ".join(str(status) for status in result.statuses))
     if record.error:
-        table.add_row("error", record.error)
+        table.add_row("error", plain(record.error))
     if record.talk_ms is not None:
         table.add_row("answered after", f"{record.answer_delay_ms} ms")
         table.add_row("talk time", f"{record.talk_ms / 1000:.1f} s, ended by the {_who(record.ended_by)}")
         table.add_row("codec", f"{record.codec} {record.clock_rate_hz} Hz{', SRTP' if record.srtp else ''}")
     else:
-        table.add_row("reason", record.end_reason or "")
+        table.add_row("reason", plain(record.end_reason or ""))
     if record.rtp is not None and record.talk_ms is not None:
         rx, tx = record.rtp.rx, record.rtp.tx
         table.add_row("received", f"{rx.packets} packets, {rx.lost} lost, jitter {rx.jitter_ms:g} ms")
@@ -212,12 +220,37 @@ def _print_result(result: "CallResult") -> None:
     if replies.get("count"):
         table.add_row("far end replied", f"after {replies['p50']} ms (p50), {replies['max']} ms at most")
     if record.recording is not None:
-        table.add_row("recording", str(record.recording["error"] or record.recording["path"]))
+        error = record.recording["error"]
+        table.add_row("recording", plain(f"failed: {error}" if error else record.recording["path"]))
     console.print(table)
 
 
 def _who(ended_by: str | None) -> str:
     return {"agent": "caller (this side)", "caller": "far end"}.get(str(ended_by), "system")
+
+
+def _check_text(option: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{option}: it is not UTF-8 text; write it in UTF-8") from None
+
+
+def _check_numbers(tone_hz: float | None, sample_rate_hz: int, duration_s: float | None, ring_timeout_s: float) -> None:
+    """Raise SettingsError for what is out of range; not a number is, too."""
+    if tone_hz is not None and not 0 < tone_hz < sample_rate_hz / 2:
+        raise SettingsError(f"--tone: write more than 0 and less than {sample_rate_hz / 2:g} Hz, not {tone_hz:g}")
+    if duration_s is not None and not 0 <= duration_s < math.inf:
+        raise SettingsError(f"--duration: write a number of seconds, 0 or more, not {duration_s:g}")
+    if not 0 < ring_timeout_s < math.inf:
+        raise SettingsError(f"--ring-timeout: write a number of seconds, more than 0, not {ring_timeout_s:g}")
+
+
+def _check_recording(path: Path) -> None:
+    if problem := why_unwritable(path.parent):
+        raise SettingsError(f"--record: {problem}")
+    if path.exists() and not path.is_file():
+        raise SettingsError(f"--record: {path} is there, and is no file: name a WAV file to write")
 
 
 def _check_sound(path: Path) -> None:
