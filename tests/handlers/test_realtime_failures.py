@@ -98,9 +98,9 @@ async def test_session_never_set_up() -> None:
             await self._socket.receive()
 
     async with RealtimeServer(connection=Mute) as server:
-        caller = await outcome(server, connect_timeout_s=0.1)
+        caller = await outcome(server, connect_timeout_s=0.5)
 
-    assert "the realtime server did not set up the session within 0.1 s" == caller.record.end_reason
+    assert "the realtime server did not set up the session within 0.5 s" == caller.record.end_reason
 
 
 async def test_fallback_before_the_answer(tmp_path: Path) -> None:
