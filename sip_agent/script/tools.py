@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from sip_agent.imports import import_object, look_in
-from sip_agent.tools import ANSWER_LENGTH_MAX, AnswerTooLongError, call_function, post_json
+from sip_agent.tools import ANSWER_LENGTH_MAX, AnswerTooLongError, ToolError, call_function, post_json
 
 
 class ToolFailed(Exception):  # noqa: N818  (a fact that a script may have steps for)
@@ -63,6 +63,8 @@ async def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> A
         written = json.dumps(await call_function(function, **arguments))
     except TimeoutError:
         raise
+    except ToolError as error:
+        raise ToolFailed(str(error)) from error
     except Exception as error:  # it may fail in any way: that is the script's to handle
         raise ToolFailed(f"{type(error).__name__}: {error}") from error
     if len(written) > ANSWER_LENGTH_MAX:

@@ -253,6 +253,53 @@ class TestInterruption:
 
         assert "resp_9" == event["response_id"]
 
+    @pytest.mark.parametrize("done", [False, True], ids=["under way", "over"])
+    async def test_nothing_late(self, done: bool) -> None:
+        """Sound of an interrupted response is not heard, however late it comes: also not after the next response."""
+        async with RealtimeServer() as server, talking(server) as (caller, model):
+            await model.begin_response()
+            await model.begin_item()
+            await model.say_part("one two three", tone(300, 5000))
+            if done:
+                await model.end_response()
+            await caller.until(lambda: loud_ms(caller.heard) >= 500)
+            await model.start_speech()
+            await arrives(lambda: model.sent("conversation.item.truncate"))
+            if not done:
+                await model.end_response(status="cancelled")
+            await model.say_part(" four", tone(300, 1000))
+            await model.stop_speech()
+            await model.begin_response("resp_2")
+            await model.say("Yes?", tone(500, 400), response_id="resp_2", item_id="item_2")
+            await model.end_response("resp_2")
+            await caller.until(lambda: "Yes?" in caller.said)
+            before = len(caller.heard)
+            await model.say_part(" five", tone(300, 1000))
+            await model.transcribe("Wait.")
+            await caller.until(lambda: len(caller.record.transcript) == 2)
+            rest = await caller.hear(1000)
+
+            assert 0 == loud_ms(caller.heard[before:]) == loud_ms(rest)
+            assert 900 <= loud_ms(caller.heard[:before]) <= 980
+
+    async def test_an_earlier_response_is_over(self) -> None:
+        """The end of another response is not the end of the one that is heard."""
+        async with RealtimeServer() as server, talking(server, tools=["hang_up"]) as (caller, model):
+            await model.begin_response("resp_1")
+            await model.begin_response("resp_2")
+            await model.begin_item("resp_2")
+            await model.say_part("one", tone(300, 1000), response_id="resp_2")
+            await model.call_tool("hang_up", "{}", response_id="resp_2")
+            await model.end_response("resp_1", status="cancelled")
+            await caller.until(lambda: loud_ms(caller.heard) >= 500)
+            await model.say_part(" two", tone(300, 1000), response_id="resp_2")
+            await model.end_item("one two", "resp_2")
+            await model.end_response("resp_2")
+            await caller.until_ended()
+
+        assert ["one two"] == [entry["text"] for entry in caller.record.transcript if "text" in entry]
+        assert 2000 <= loud_ms(caller.heard) <= 2040
+
     async def test_several_items(self) -> None:
         """Of two items in the queue, each is truncated at what was heard of it."""
         async with RealtimeServer() as server, talking(server) as (caller, model):

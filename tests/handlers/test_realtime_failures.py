@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from structlog.testing import capture_logs
 
 from sip_agent.handlers.realtime import RealtimeHandler
-from sip_agent.testing import FakeCall
+from sip_agent.testing import FakeCall, speech_like
 from tests.handlers.realtime_calls import KEY, arrives, loud_ms, strongest_hz, talking, tone
 from tests.handlers.realtime_server import Connection, RealtimeServer
 
@@ -75,6 +76,20 @@ async def test_session_refused() -> None:
     assert "the realtime server refused the session: invalid_value: no such voice" == caller.record.end_reason
 
 
+async def test_session_refused_at_length() -> None:
+    """What a server says of a refusal is cut."""
+
+    class Refusing(Connection):
+        async def take(self, event: dict[str, Any]) -> None:
+            del event
+            await self.send("error", error={"type": "invalid_request_error", "code": "y", "message": "E" * 1_000_000})
+
+    async with RealtimeServer(connection=Refusing) as server:
+        caller = await outcome(server)
+
+    assert f"the realtime server refused the session: y: {'E' * 297}…" == caller.record.end_reason
+
+
 async def test_session_never_set_up() -> None:
     """A server that says nothing is given up."""
 
@@ -83,9 +98,9 @@ async def test_session_never_set_up() -> None:
             await self._socket.receive()
 
     async with RealtimeServer(connection=Mute) as server:
-        caller = await outcome(server, connect_timeout_s=0.1)
+        caller = await outcome(server, connect_timeout_s=0.5)
 
-    assert "the realtime server did not set up the session within 0.1 s" == caller.record.end_reason
+    assert "the realtime server did not set up the session within 0.5 s" == caller.record.end_reason
 
 
 async def test_fallback_before_the_answer(tmp_path: Path) -> None:
@@ -161,6 +176,46 @@ async def test_garbage(garbage: str) -> None:
     assert "the realtime server sends what is no event of the protocol" in str(caller.record.error)
 
 
+async def test_endless_ids() -> None:
+    """Ids without end are no events of the protocol."""
+    async with RealtimeServer() as server, talking(server) as (caller, model):
+        for _ in range(6):
+            await model.begin_response("r" * 1_000_000)
+        await caller.until_ended()
+
+    assert "ValueError: id has 1000000 characters" in str(caller.record.error)
+
+
+async def test_endless_text() -> None:
+    """The words of one item, and of what the caller said, are cut."""
+    async with RealtimeServer() as server, talking(server) as (caller, model):
+        await model.begin_response()
+        await model.say("w" * 1_000_000, tone(300, 200))
+        await model.end_response()
+        await caller.until(lambda: bool(caller.said))
+        await model.begin_response("resp_2")
+        await model.begin_item("resp_2", "item_2")
+        for _ in range(3):
+            await model.say_part("w" * 9000, tone(300, 200), response_id="resp_2", item_id="item_2")
+        await model.end_response("resp_2")
+        await caller.until(lambda: len(caller.said) == 2)
+        await model.transcribe("w" * 1_000_000)
+        await caller.until(lambda: len(caller.record.transcript) == 3)
+
+    assert [10_000] * 3 == [len(entry["text"]) for entry in caller.record.transcript]
+
+
+async def test_endless_items() -> None:
+    """A server that begins ever more items is given up."""
+    async with RealtimeServer() as server, talking(server) as (caller, model):
+        await model.begin_response()
+        for number in range(101):
+            await model.say_part("word", tone(300, 0), item_id=f"item_{number}")
+        await caller.until_ended()
+
+    assert "the realtime server says more than 100 things at once" == caller.record.error
+
+
 async def test_too_far_ahead() -> None:
     """A server that sends hours of speech at once is given up, before the memory is."""
     async with RealtimeServer() as server, talking(server, audio_format="g711_ulaw") as (caller, model):
@@ -199,6 +254,122 @@ async def test_slow() -> None:
         await arrives(lambda: caller.record.stalls)
 
     assert [{"cause": "slow_model", "started_ms": asked_ms, "ended_ms": answered_ms}] == caller.record.stalls
+
+
+async def test_slow_after_speech() -> None:
+    """Nobody waits while the model is heard: a wait begins at the end of what it says."""
+    async with RealtimeServer() as server, talking(server, interruptible=False) as (caller, model):
+        await model.begin_response()
+        await model.say("one two three", tone(300, 4000))
+        await model.end_response()
+        await caller.until(lambda: loud_ms(caller.heard) >= 500)
+        await model.start_speech()
+        await model.stop_speech()
+        await caller.until(lambda: bool(caller.said))
+        ended_ms = caller.call.elapsed_ms()
+        await caller.hear(3000)
+        answered_ms = caller.call.elapsed_ms()
+        await model.begin_response("resp_2")
+        await model.say("Well.", tone(300, 200), response_id="resp_2", item_id="item_2")
+        await arrives(lambda: caller.record.stalls)
+
+    (stall,) = caller.record.stalls
+    assert ("slow_model", answered_ms) == (stall["cause"], stall["ended_ms"])
+    assert ended_ms == pytest.approx(stall["started_ms"], abs=100)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["in a sentence", "between two"])
+async def test_stops_in_the_middle(whole: bool) -> None:
+    """A model that does not go on is given up, and its silence is on record."""
+    async with RealtimeServer() as server, talking(server, response_timeout_s=0.5) as (caller, model):
+        await model.begin_response()
+        await model.begin_item()
+        await model.say_part("one", tone(300, 1000))
+        if whole:
+            await model.end_item("one")
+        await caller.until(lambda: loud_ms(caller.heard) >= 1000)
+        ended_ms = caller.call.elapsed_ms()
+        await caller.hear(3000)
+        await caller.until_ended()
+
+    assert "the model did not answer within 0.5 s (slow_model)" == caller.record.error
+    (stall,) = caller.record.stalls
+    assert ("slow_model", True) == (stall["cause"], stall["ended_ms"] - stall["started_ms"] >= 2900)
+    assert ended_ms == pytest.approx(stall["started_ms"], abs=100)
+
+
+async def test_late_end_of_an_interrupted_response() -> None:
+    """A response that was interrupted and is over after the caller's turn is no answer to it."""
+    async with RealtimeServer() as server, talking(server, response_timeout_s=0.5) as (caller, model):
+        await model.begin_response()
+        await model.begin_item()
+        await model.say_part("one two", tone(300, 2000))
+        await caller.until(lambda: loud_ms(caller.heard) >= 500)
+        await model.start_speech()
+        await model.stop_speech()
+        await model.end_response(status="cancelled")
+        await caller.until_ended()
+
+    assert "the model did not answer within 0.5 s (slow_model)" == caller.record.error
+
+
+async def test_caller_gives_up() -> None:
+    """A silence in the middle of an answer is on record, too, when the caller ends it."""
+    async with RealtimeServer() as server, talking(server) as (caller, model):
+        await model.begin_response()
+        await model.begin_item()
+        await model.say_part("one", tone(300, 1000))
+        await caller.until(lambda: loud_ms(caller.heard) >= 1000)
+        await caller.hear(3000)
+        caller.hang_up()
+
+    assert ["slow_model"] == [stall["cause"] for stall in caller.record.stalls]
+    assert ("answered", None) == (caller.record.outcome, caller.record.error)
+
+
+async def test_breaks_off() -> None:
+    """A response that breaks off after some words was an answer: it is the caller's turn."""
+    async with RealtimeServer() as server, talking(server) as (caller, model):
+        await model.begin_response()
+        await model.begin_item()
+        await model.say_part("one two", tone(300, 500))
+        details = {"type": "incomplete", "reason": "max_output_tokens"}
+        await model.end_response(status="incomplete", details=details)
+        await caller.until(lambda: bool(caller.said))
+        await caller.hear(5000)
+
+    assert [] == caller.record.stalls
+
+
+async def test_never_hears() -> None:
+    """A server that takes no notice of a caller who has spoken is given up as one that does not answer."""
+    async with RealtimeServer() as server, talking(server, response_timeout_s=0.5) as (caller, _):
+        await caller.hear(500)
+        await caller.speak(speech_like(1000))
+        spoken_ms = caller.call.elapsed_ms()
+        await caller.hear(4000)
+        await caller.until_ended()
+
+    assert "the model did not answer within 0.5 s (slow_model)" == caller.record.error
+    (stall,) = caller.record.stalls
+    assert ("slow_model", True) == (stall["cause"], stall["ended_ms"] - stall["started_ms"] >= 3000)
+    assert spoken_ms == pytest.approx(stall["started_ms"], abs=700)
+
+
+async def test_hears() -> None:
+    """A server that has taken notice of the caller decides by itself what is worth an answer."""
+    async with RealtimeServer() as server, talking(server) as (caller, model):
+        await caller.hear(500)
+        await model.start_speech()
+        await model.stop_speech()
+        await model.begin_response()
+        await model.say("Yes?", tone(300, 200))
+        await model.end_response()
+        await caller.until(lambda: bool(caller.said))
+        await caller.speak(speech_like(1000))
+        await caller.hear(5000)
+
+    assert [] == caller.record.stalls
 
 
 async def test_gap_in_a_sentence() -> None:
@@ -269,3 +440,26 @@ async def test_an_error_is_not_the_end() -> None:
         await caller.until(lambda: bool(caller.record.transcript))
 
     assert ("answered", None) == (caller.record.outcome, caller.record.error)
+
+
+async def test_many_errors() -> None:
+    """The log has the first errors of a call, cut, and how many there were."""
+    with capture_logs() as logs:
+        async with RealtimeServer() as server, talking(server) as (caller, model):
+            for _ in range(200):
+                await model.send("error", error={"type": "server_error", "code": "x", "message": "M" * 100_000})
+            await understood(caller, model)
+
+    errors = [entry for entry in logs if entry["event"] == "realtime.error"]
+    assert [f"x: {'M' * 297}…"] * 5 == [entry["error"] for entry in errors]
+    assert [195] == [entry["count"] for entry in logs if entry["event"] == "realtime.more_errors"]
+
+
+async def test_long_last_error() -> None:
+    """An error without end is cut in the record."""
+    async with RealtimeServer() as server, talking(server) as (caller, model):
+        await model.send("error", error={"type": "server_error", "code": "x", "message": "M" * 1_000_000})
+        await model.close(1011)
+        await caller.until_ended()
+
+    assert str(caller.record.error).endswith(f"its last error was: x: {'M' * 297}…")

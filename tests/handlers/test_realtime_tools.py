@@ -87,13 +87,18 @@ async def test_http() -> None:
         ("find_table", "{guests", "the arguments are no JSON"),
         ("find_table", "[]", "the arguments are no JSON object"),
         ("break_down", "{}", "RuntimeError: the kitchen is on fire"),
+        ("find_table", '{"guests": "' + "9" * 70_000 + '"}', "the arguments are longer than 65536 characters"),
         ("dawdle", "{}", "dawdle did not finish within 0.05 s"),
+        ("leave", "{}", "the tool called sys.exit()"),
+        ("leave_from_a_thread", "{}", "the tool called sys.exit()"),
+        ("give_up", "{}", "the tool was cancelled from within"),
         ("nothing", "{}", "there is no tool called nothing"),
     ],
 )
 async def test_what_goes_wrong(name: str, arguments: str, problem: str) -> None:
     """What goes wrong with a tool is told to the model, which goes on, and is on record."""
-    tools = [f"tests.handlers.realtime_tools:{function}" for function in ("find_table", "break_down", "dawdle")]
+    functions = ("find_table", "break_down", "dawdle", "leave", "leave_from_a_thread", "give_up")
+    tools = [f"tests.handlers.realtime_tools:{function}" for function in functions]
     async with RealtimeServer() as server, talking(server, tools=tools, tool_timeout_s=0.05) as (caller, model):
         await model.begin_response()
         await model.call_tool(name, arguments)
@@ -134,6 +139,38 @@ async def test_hang_up() -> None:
     assert 1500 <= loud_ms(heard) <= 1520
     assert ("agent", "the model hung up") == (caller.record.ended_by, caller.record.end_reason)
     assert ("answered", None) == (caller.record.outcome, caller.record.error)
+
+
+async def test_hang_up_after_a_long_goodbye() -> None:
+    """A goodbye may be longer than the model may take to answer."""
+    options: dict[str, Any] = {"tools": ["hang_up"], "response_timeout_s": 0.1, "tool_timeout_s": 0.1}
+    async with RealtimeServer() as server, talking(server, **options) as (caller, model):
+        await model.begin_response()
+        await model.say("Goodbye.", tone(300, 12_000))
+        await model.call_tool("hang_up", "{}")
+        await model.end_response()
+        await caller.until_ended()
+        heard = caller.heard
+
+    assert 12_000 == pytest.approx(loud_ms(heard), abs=20)
+    assert ("answered", None, []) == (caller.record.outcome, caller.record.error, caller.record.stalls)
+
+
+async def test_during_speech() -> None:
+    """A tool that is done before the caller has heard all that was said meanwhile holds nobody up."""
+    tools = ["tests.handlers.realtime_tools:look_up"]
+    async with RealtimeServer() as server, talking(server, tools=tools) as (caller, model):
+        await model.begin_response()
+        await model.say("Let me see.", tone(300, 6000))
+        await model.call_tool("look_up", "{}")
+        await model.end_response()
+        await caller.until(lambda: bool(model.sent("response.create")))
+        await model.begin_response("resp_2")
+        await model.say("Yes.", tone(300, 200), response_id="resp_2", item_id="item_2")
+        await model.end_response("resp_2")
+        await caller.until(lambda: "Yes." in caller.said)
+
+    assert [] == caller.record.stalls
 
 
 async def test_call() -> None:

@@ -615,6 +615,19 @@ steps:
 
         assert (["4"], "reserve") == (caller.said, caller.record.transcript[0].get("tool"))
 
+    @pytest.mark.parametrize("kind", ["def", "async def"])
+    async def test_a_function_that_exits(
+        self, start: Start, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A function that ends the process is one that fails."""
+        monkeypatch.syspath_prepend(str(tmp_path))
+        module = f"leaving_{kind[0]}"
+        (tmp_path / f"{module}.py").write_text(f"import sys\n\n\n{kind} leave():\n    sys.exit(3)\n")
+        async with start(f"steps:\n  - tool: {module}:leave\n") as caller:
+            await caller.until_ended()
+
+        assert "line 2: tool: leave: the tool called sys.exit()" in str(caller.record.error)
+
     async def test_a_function_that_raises(self, start: Start) -> None:
         """What it raises is in the record."""
         async with start("steps:\n  - tool: math:sqrt\n    name: root\n    with: {x: 1}\n") as caller:

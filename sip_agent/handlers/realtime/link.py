@@ -20,6 +20,9 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 BAD_EVENTS_MAX = 5
 """A server that sends more than this that is no event is not one of ours."""
 
+ERROR_LENGTH_MAX = 300
+"""What a server says of an error is cut to so many characters: it goes into the log and the record."""
+
 SEND_S = 5.0
 """A server that takes nothing for so long is gone."""
 
@@ -68,6 +71,7 @@ class RealtimeLink:
     def bad_event(self, problem: str) -> None:
         """Count an event that cannot be understood; raise RealtimeError after too many."""
         self._bad_events += 1
+        problem = _cut(problem)
         log.warning("realtime.bad_event", problem=problem, count=self._bad_events)
         if self._bad_events > BAD_EVENTS_MAX:
             raise RealtimeError(f"the realtime server sends what is no event of the protocol: {problem}")
@@ -109,7 +113,11 @@ def describe_error(error: Any) -> str:
         return "no details"
     label = error.get("code") or error.get("type")
     text = str(error.get("message") or "no message")
-    return f"{label}: {text}" if label else text
+    return _cut(f"{label}: {text}" if label else text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= ERROR_LENGTH_MAX else f"{text[:ERROR_LENGTH_MAX]}…"
 
 
 def _parse(message: aiohttp.WSMessage) -> Event | None:

@@ -13,11 +13,14 @@ from sip_agent.handlers.realtime.protocol import AudioCodec
 AHEAD_S_MAX = 300
 """A server may be ahead of the call by five minutes of speech: more is no conversation."""
 
+ITEMS_MAX = 100
+"""Things to say that a server may have begun at the same time: one or two, in a conversation."""
+
+TEXT_LENGTH_MAX = 10_000
+"""The words of one item, or of what the caller said, are cut to so many characters: ten minutes of fast speech."""
+
 PIECE_MS = 100
 """Sound is converted and queued in pieces of this length, however long the server's deltas are."""
-
-STALL_MS = 40
-"""A gap of two frames in the middle of a sentence is heard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +79,24 @@ class Playout:
         self._idle.set()
         self._sounds_until_ms = 0
 
+    @property
+    def sounds_until_ms(self) -> int:
+        """When the last of what is queued will have been heard, or was, in milliseconds after the answer."""
+        if not self._pending_bytes:
+            return self._sounds_until_ms
+        begins_ms = max(self._sounds_until_ms, self._call.elapsed_ms())
+        return begins_ms + self._codec.duration_ms(self._pending_bytes)
+
+    def is_saying(self, item_id: str) -> bool:
+        """Whether there was sound of an item already, and more is to come."""
+        item = self._items.get(item_id)
+        return item is not None and item.received_ms > 0 and not item.complete
+
     def add(self, item_id: str, content_index: int, sound: bytes) -> None:
         """Queue sound of an item, in the server's format; raise RealtimeError if far too much is queued."""
         if len(sound) % self._codec.sample_bytes:
             raise ValueError(f"{len(sound)} bytes are no whole number of samples")
         item = self._item(item_id, content_index)
-        self._note_gap(item)
         item.received_ms += len(sound) * 1000 / (self._codec.sample_rate_hz * self._codec.sample_bytes)
         self._pending_bytes += len(sound)
         if self._pending_bytes > self._bytes_max:
@@ -92,13 +107,14 @@ class Playout:
 
     def add_text(self, item_id: str, content_index: int, text: str) -> None:
         """Add to what an item says in words; they may come before its sound."""
-        self._item(item_id, content_index).text += text
+        item = self._item(item_id, content_index)
+        item.text = (item.text + text)[:TEXT_LENGTH_MAX]
 
     def complete(self, item_id: str, text: str = "") -> None:
         """Say that nothing more of an item comes; `text` is all that it says, if it is known."""
         if (item := self._items.get(item_id)) is not None and not item.complete:
             item.complete = True
-            item.text = text or item.text
+            item.text = text[:TEXT_LENGTH_MAX] or item.text
             self._queue(item, b"")
 
     def complete_all(self) -> None:
@@ -114,6 +130,7 @@ class Playout:
         items, self._items = self._items, {}
         self._pieces.clear()
         self._pending_bytes = 0
+        self._sounds_until_ms = min(self._sounds_until_ms, self._call.elapsed_ms())
         self._idle.set()
         return [item.heard(sent_ms) for item in items.values()]
 
@@ -153,6 +170,8 @@ class Playout:
     def _item(self, item_id: str, content_index: int) -> _Item:
         item = self._items.get(item_id)
         if item is None:
+            if len(self._items) >= ITEMS_MAX:
+                raise RealtimeError(f"the realtime server says more than {ITEMS_MAX} things at once")
             resampler = LiveResampler(self._codec.sample_rate_hz, self._call.sample_rate_hz)
             item = self._items[item_id] = _Item(item_id, content_index, resampler)
             self._idle.clear()
@@ -161,12 +180,6 @@ class Playout:
     def _queue(self, item: _Item, sound: bytes) -> None:
         self._pieces.append((item, sound))
         self._arrived.set()
-
-    def _note_gap(self, item: _Item) -> None:
-        """Tell the record of a gap in the middle of an item: the server was slower than speech."""
-        now_ms = self._call.elapsed_ms()
-        if item.starts_at_ms is not None and not self._pieces and now_ms - self._sounds_until_ms >= STALL_MS:
-            self._call.note_stall("slow_model", self._sounds_until_ms, now_ms)
 
 
 def text_until(text: str, share: float) -> str:

@@ -18,6 +18,9 @@ from media.g711 import decode_mulaw, encode_mulaw
 
 Event: TypeAlias = dict[str, Any]
 
+NAME_LENGTH_MAX = 256
+"""Ids of a server, and names of tools that its model calls, have no more characters; OpenAI's have less than 70."""
+
 
 class Shape(StrEnum):
     """Which of the two published shapes a server speaks."""
@@ -115,6 +118,14 @@ class SessionSetup:
         if self.voice:
             session["voice"] = self.voice
         return session
+
+
+def name_in(holder: Event, key: str) -> str:
+    """Return an id or a name that an event holds; raise KeyError or ValueError where there is none."""
+    name = str(holder[key])
+    if len(name) > NAME_LENGTH_MAX:
+        raise ValueError(f"{key} has {len(name)} characters")
+    return name
 
 
 def append_audio(sound: bytes) -> str:

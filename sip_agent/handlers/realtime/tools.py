@@ -15,10 +15,13 @@ import aiohttp
 from sip_agent.call import Call
 from sip_agent.handlers.realtime.protocol import Event
 from sip_agent.imports import import_object
-from sip_agent.tools import ANSWER_LENGTH_MAX, AnswerTooLongError, call_function, post_json
+from sip_agent.tools import ANSWER_LENGTH_MAX, AnswerTooLongError, ToolError, call_function, post_json
 
 HANG_UP = "hang_up"
 """The one tool that is built in: the model ends the call, once all that it said has been heard."""
+
+ARGUMENTS_LENGTH_MAX = 64 * 1024
+"""What a model hands to a tool goes into the record, as the tool's answer does: it is as small."""
 
 Arguments: TypeAlias = dict[str, Any]
 Run: TypeAlias = Callable[[Call, Arguments], Awaitable[Any]]
@@ -26,10 +29,6 @@ Run: TypeAlias = Callable[[Call, Arguments], Awaitable[Any]]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
-
-
-class ToolError(Exception):
-    """A tool could not do what it was asked; the model is told why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +210,8 @@ async def _run_http(url: str, call: Call, arguments: Arguments) -> Any:
 
 
 def _parse_arguments(text: str) -> Arguments:
+    if len(text) > ARGUMENTS_LENGTH_MAX:
+        raise ToolError(f"the arguments are longer than {ARGUMENTS_LENGTH_MAX} characters")
     try:
         arguments = json.loads(text or "{}")
     except (ValueError, RecursionError) as error:
