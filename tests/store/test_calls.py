@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 from sqlalchemy import event
@@ -137,6 +138,20 @@ async def test_what_a_database_cannot_hold_is_stored_visibly(store: CallStore, e
     assert [("1␀2", {"X-Raw": ["caf\\udce9"]}, {"ratio": None, "at": str(NOW)})] == [
         (document["run_id"], document["headers"], document["metrics"]) for document in found
     ]
+
+
+async def test_numbers_of_numpy_are_stored_as_numbers(store: CallStore, ended_record: NewRecord) -> None:
+    """What a tool took and gave may come from numpy."""
+    result = {"count": np.int64(3), "level": np.float32(0.5), "heard": np.bool_(False), "loud": np.float32("nan")}
+    record = ended_record(transcript=[{"tool": "listen", "result": result | {"sound": np.zeros(2, np.int16)}}])
+
+    await store.finish(record)
+
+    [entry] = store.find(record.call_uuid)[0]["transcript"]
+    expected = {"count": 3, "level": 0.5, "heard": False, "loud": None, "sound": "[0 0]"}
+    assert {name: (type(value), value) for name, value in expected.items()} == {
+        name: (type(value), value) for name, value in entry["result"].items()
+    }
 
 
 async def test_ids_and_headers_may_be_long(store: CallStore, ended_record: NewRecord) -> None:
