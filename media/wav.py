@@ -9,6 +9,8 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -296,6 +298,27 @@ class StereoRecorder:
 def partial_path(path: str | Path) -> Path:
     """Return where the recording `path` is written until it is closed: `<path>.part`."""
     return Path(f"{path}{PARTIAL_SUFFIX}")
+
+
+@dataclass(frozen=True, slots=True)
+class SoundOnDisk:
+    """What a recording has on the disk, and since when that is all."""
+
+    sample_rate_hz: int
+    duration_ms: int
+    written_at: datetime
+
+
+def look_into(path: str | Path) -> SoundOnDisk:
+    """Return what a recording has on the disk, whether it is complete or the `.part` of a killed process.
+
+    Raise AudioFileError for a file that is no recording, OSError where it cannot be read.
+    """
+    with FileIO(path) as file:
+        status = os.fstat(file.fileno())
+        rate_hz = _rate_in_header(Path(path), file.read(_HEADER.size))
+    frames = (status.st_size - _HEADER.size) // _BYTES_PER_FRAME
+    return SoundOnDisk(rate_hz, frames * 1000 // rate_hz, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def repair_partial(path: str | Path) -> Path | None:

@@ -32,11 +32,12 @@ from sip_agent.platforms.cekura.evidence import Evidence
 from sip_agent.platforms.cekura.outbox import Courier, EvidenceSender
 from sip_agent.platforms.cekura.webhook import CekuraWebhook
 from sip_agent.record import CallRecord
-from sip_agent.recording import RecordingWriter
+from sip_agent.recording import RecordingWriter, find_cut_off, mend
 from sip_agent.rooms import RoomEndpoint
 from sip_agent.routes import Routes
 from sip_agent.speech import Speech
-from sip_agent.store import CallStore
+from sip_agent.status import Outcome
+from sip_agent.store import CallQuery, CallStore
 from sip_agent.ua import engine
 from sip_agent.ua.endpoint import Binding, Endpoint
 
@@ -46,6 +47,9 @@ T = TypeVar("T")
 
 HOUSEKEEPING_S = 5.0
 """How often expired challenges and refusal summaries are looked for."""
+
+MENDED_MAX = 1000
+"""Interrupted calls, the newest, whose recordings are looked after at the start."""
 
 STOP_GRACE_S = 10.0
 """What the handlers get to finish when the agent stops."""
@@ -96,7 +100,8 @@ class Agent:
         routes = Routes(settings.routes, settings.base_dir)
         self.store = CallStore.open(settings.store.url, base_dir=settings.base_dir)
         self._resources.push_async_callback(self.store.close)
-        for record in await self.store.close_interrupted(datetime.now(UTC)):
+        find_recording = partial(find_cut_off, settings.media.recordings_dir)
+        for record in await self.store.close_interrupted(datetime.now(UTC), find_recording):
             log.warning("call.interrupted", call_uuid=record["call_uuid"], run_id=record["run_id"])
         recordings = None
         if settings.media.record:
@@ -187,6 +192,8 @@ class Agent:
         self._resources.push_async_callback(self._hang_up)
         housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
         self._resources.callback(housekeeping.cancel)
+        mending = asyncio.create_task(self._mend_recordings(), name="mending")
+        self._resources.callback(mending.cancel)
         # The pump waits for the interpreter lock no longer than this; the default of 5 ms is a quarter of a frame.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         # What start-up made stays: the collector need not look at it again, which would stop the pump for 50 ms.
@@ -283,6 +290,18 @@ class Agent:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             await self.flow.expire(datetime.now(UTC))
+
+    async def _mend_recordings(self) -> None:
+        """Complete the recordings of interrupted calls; also those that an earlier start did not get to."""
+        interrupted = CallQuery(outcome=Outcome.INTERRUPTED, limit=MENDED_MAX)
+        try:
+            records = await asyncio.to_thread(self.store.search, interrupted)
+        except SettingsError as error:
+            log.warning("agent.recordings_not_mended", error=str(error))
+            return
+        for record in records:
+            if record["recording"] is not None:
+                await asyncio.to_thread(mend, record["recording"]["path"])
 
 
 def bindings_of(settings: Settings) -> Sequence[Binding]:

@@ -7,6 +7,7 @@ computation keeps the interpreter from the pump for 100 ms and more, and a threa
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,9 @@ log = structlog.get_logger()
 
 WAITING_MAX = 1000
 """Calls that may wait for their metrics; beyond it, calls end without."""
+
+ATTEMPTS = 2
+"""How often a call is handed to a process: a second time when the first one died."""
 
 PATIENCE_S = 60.0
 """Nothing that can be recorded takes longer to measure, unless the disk hangs."""
@@ -47,7 +51,10 @@ class TurnAnalyst:
         self._stopped = False
 
     async def analyse(self, record: CallRecord) -> None:
-        """Fill in the turns and metrics of an answered call; where that cannot be, `metrics` says why in `error`."""
+        """Fill in the turns and metrics of an answered call; where that cannot be, `metrics` says why in `error`.
+
+        Nothing that goes wrong is raised: it says nothing about the call.
+        """
         recording = record.recording
         if record.answered_at is None:
             return
@@ -59,14 +66,7 @@ class TurnAnalyst:
             record.metrics = {"error": TOO_MANY}
         else:
             record.metrics = {"error": NOT_YET}
-            started_at = datetime.fromisoformat(recording["started_at"])
-            await self._measure(
-                record,
-                path=recording["path"],
-                answer_ms=milliseconds_between(started_at, record.answered_at),
-                stalls=record.stalls,
-                transcript=[entry for entry in record.transcript if "text" in entry],
-            )
+            await self._measure(record, recording)
 
     async def stop(self) -> None:
         """Finish the call in hand, if that does not take long, measure no other, and end the process."""
@@ -79,14 +79,16 @@ class TurnAnalyst:
         await self._end_process()
         self._in_hand.release()
 
-    async def _measure(self, record: CallRecord, **request: Any) -> None:
+    async def _measure(self, record: CallRecord, recording: Mapping[str, Any]) -> None:
         reply: dict[str, Any]
         self._waiting += 1
         try:
             async with self._in_hand:
                 reply = {"error": STOPPED}
                 if not self._stopped:
-                    reply = await self._ask(json.dumps(request).encode())
+                    reply = await self._ask(_request(record, recording))
+        except Exception as error:  # noqa: BLE001  (whatever it is, the record says it, and the call went as it went)
+            reply = {"error": f"{type(error).__name__}: {error}"}
         finally:
             self._waiting -= 1
         if "error" in reply:
@@ -96,25 +98,33 @@ class TurnAnalyst:
             record.turns, record.metrics = reply["turns"], reply["metrics"]
 
     async def _ask(self, request: bytes) -> dict[str, Any]:
-        """Have one request answered; a process that does not is replaced by the next one."""
-        answered = False
+        """Have one request answered; if the process dies, a new one is asked."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._exchange(request)
+            except TimeoutError:
+                return {"error": TOO_SLOW}
+            except (EOFError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: uvloop's, for a closed pipe
+                if attempt == ATTEMPTS or self._stopped:
+                    return {"error": f"{DIED}: {error}" if str(error) else DIED}
+
+    async def _exchange(self, request: bytes) -> dict[str, Any]:
+        """Have one request answered by the process; one that does not answer is ended."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                line = await self._exchange(request)
-            reply: dict[str, Any] = json.loads(line) if line else {"error": DIED}
-            answered = bool(line)
-        except TimeoutError:
-            reply = {"error": TOO_SLOW}
-        except (OSError, ValueError) as error:
-            reply = {"error": f"{DIED}: {error}"}
-        finally:
-            if not answered:
-                # Also when nobody waits any more: its answer would be taken for that of the next call.
-                self._kill()
-                await self._end_process()
-        return reply
+                return await _reply(await self._open_process(), request)
+        except BaseException:
+            # Also when nobody waits any more: its answer would be taken for that of the next call.
+            self._kill()
+            await self._end_process()
+            raise
 
-    async def _exchange(self, request: bytes) -> bytes:
+    async def _open_process(self) -> asyncio.subprocess.Process:
+        """Return the process; one that has ended is replaced."""
+        if self._process is not None and self._process.returncode is not None:
+            await self._end_process()
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "sip_agent.turns"),
@@ -124,12 +134,7 @@ class TurnAnalyst:
                 limit=REPLY_BYTES_MAX,
                 start_new_session=True,
             )
-        requests, replies = self._process.stdin, self._process.stdout
-        assert requests is not None  # noqa: S101  (both are pipes)
-        assert replies is not None  # noqa: S101
-        requests.write(request + b"\n")
-        await requests.drain()
-        return await replies.readline()
+        return self._process
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -139,4 +144,36 @@ class TurnAnalyst:
     async def _end_process(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            await process.communicate(b"")  # closes its input, on which it ends
+            requests, _ = _pipes(process)
+            requests.close()  # on which it ends
+            await process.communicate()
+
+
+async def _reply(process: asyncio.subprocess.Process, request: bytes) -> dict[str, Any]:
+    """Return what a process says to a request; raises EOFError if it ends instead."""
+    requests, replies = _pipes(process)
+    requests.write(request + b"\n")
+    await requests.drain()
+    line = await replies.readline()
+    if not line:
+        raise EOFError
+    reply: dict[str, Any] = json.loads(line)
+    return reply
+
+
+def _request(record: CallRecord, recording: Mapping[str, Any]) -> bytes:
+    """Return the line that asks for the turns of a call; see `turns.measure`."""
+    request = {
+        "path": recording["path"],
+        "answer_ms": milliseconds_between(datetime.fromisoformat(recording["started_at"]), record.answered_at),
+        "stalls": record.stalls,
+        "transcript": [entry for entry in record.transcript if "text" in entry],
+    }
+    return json.dumps(request).encode()
+
+
+def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    requests, replies = process.stdin, process.stdout
+    assert requests is not None  # noqa: S101  (both are pipes)
+    assert replies is not None  # noqa: S101
+    return requests, replies

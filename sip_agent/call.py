@@ -248,8 +248,11 @@ class Call:
 
     def note_stall(self, cause: str, started_ms: int, ended_ms: int) -> None:
         """Note a silence that was ours, from when to when after the answer, and why (like `slow_bot`)."""
+        if not isinstance(cause, str):
+            raise TypeError(f"the cause of a stall is a str, not {type(cause).__name__}")
+        stall = {"cause": cause, "started_ms": int(started_ms), "ended_ms": int(ended_ms)}
         if len(self.record.stalls) < STALLS_MAX:
-            self.record.stalls.append({"cause": cause, "started_ms": started_ms, "ended_ms": ended_ms})
+            self.record.stalls.append(stall)
 
     def stop_playback(self) -> int:
         """Fall silent from the next 20 ms on; returns the milliseconds of queued sound that were dropped."""

@@ -8,13 +8,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
-from media.wav import StereoRecorder
+from media.wav import StereoRecorder, look_into, partial_path, repair_partial
 from sip_agent.audio import PortCounters
 from sip_agent.record import format_timestamp
 
@@ -28,6 +28,7 @@ LOOK_INTERVAL_S = 0.1
 
 TOO_SLOW = "the disk is too slow: the recording ends early"
 STOPPED = "the agent stops: the recording ends early"
+CUT_OFF = "the agent died during the call: the recording ends early"
 
 
 class Sound(Protocol):
@@ -107,15 +108,13 @@ class Recording:
         return self._describe()
 
     def _describe(self) -> dict[str, Any]:
-        return {
-            "path": str(self._path),
-            "state": "failed" if self._error else "ok",
-            "error": self._error,
-            "started_at": format_timestamp(self._sound.opened_at),
-            "duration_ms": self._recorder.duration_ms if self._recorder is not None else 0,
-            "sample_rate_hz": self._sample_rate_hz,
-            "channels": ["caller", "agent"],
-        }
+        return _description(
+            self._path,
+            error=self._error,
+            started_at=self._sound.opened_at,
+            duration_ms=self._recorder.duration_ms if self._recorder is not None else 0,
+            sample_rate_hz=self._sample_rate_hz,
+        )
 
     def _fail(self, error: str) -> None:
         self._error = error
@@ -138,7 +137,7 @@ class RecordingWriter:
 
     def open(self, call_uuid: str, sound: Sound) -> Recording:
         """Begin the recording of a call, in a folder per day; its first sound makes the file."""
-        return self.open_file(self._directory / sound.opened_at.strftime("%Y-%m-%d") / f"{call_uuid}.wav", sound)
+        return self.open_file(_path(self._directory, sound.opened_at, call_uuid), sound)
 
     def open_file(self, path: Path, sound: Sound) -> Recording:
         """Begin a recording in a file of one's own choice."""
@@ -184,3 +183,55 @@ class RecordingWriter:
             if recording.due_s <= now:
                 recording.due_s = now + WRITE_INTERVAL_S
                 recording.collect()
+
+
+def find_cut_off(directory: Path, call_uuid: str, received_at: datetime) -> dict[str, Any] | None:
+    """Return what the record says of the recording of a call during which the agent died; None if it left none.
+
+    Its file gets its name by `mend`; until then it says when the agent was last alive.
+    """
+    for day in (received_at, received_at + timedelta(days=1)):  # what comes before midnight may be answered after it
+        path = _path(directory, day, call_uuid)
+        # It is complete where the agent died while the call was being measured.
+        for file, error in ((partial_path(path), CUT_OFF), (path, None)):
+            try:
+                sound = look_into(file)
+            except FileNotFoundError:
+                continue
+            except OSError as problem:
+                log.warning("recording.unreadable", path=str(file), error=str(problem))
+                continue
+            return _description(
+                path,
+                error=error,
+                started_at=sound.written_at - timedelta(milliseconds=sound.duration_ms),
+                duration_ms=sound.duration_ms,
+                sample_rate_hz=sound.sample_rate_hz,
+            )
+    return None
+
+
+def mend(path: str) -> None:
+    """Complete the file of a recording that was cut off, unless that has been done; waits for the disk."""
+    try:
+        repair_partial(partial_path(path))
+    except OSError as error:
+        log.warning("recording.not_mended", path=path, error=str(error))
+
+
+def _path(directory: Path, opened_at: datetime, call_uuid: str) -> Path:
+    return directory / opened_at.strftime("%Y-%m-%d") / f"{call_uuid}.wav"
+
+
+def _description(
+    path: Path, *, error: str | None, started_at: datetime, duration_ms: int, sample_rate_hz: int
+) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "state": "failed" if error else "ok",
+        "error": error,
+        "started_at": format_timestamp(started_at),
+        "duration_ms": duration_ms,
+        "sample_rate_hz": sample_rate_hz,
+        "channels": ["caller", "agent"],
+    }

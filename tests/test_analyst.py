@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import uvloop
 
 from media.frames import silence
 from media.tones import tone
@@ -21,6 +23,16 @@ from sip_agent.turns import BOUNDS
 
 RATE_HZ = 16_000
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a coroutine on uvloop, as the agent does, and on asyncio's own loop: they tell a dead process differently."""
+    runner: Run = request.param
+    return runner
 
 
 @pytest.fixture
@@ -103,18 +115,89 @@ async def test_many_at_once(analyst: TurnAnalyst, recording: str, monkeypatch: p
     assert [None] * 3 + [TOO_MANY] * 2 == [record.metrics.get("error") for record in records]
 
 
-async def test_process_that_dies(analyst: TurnAnalyst, recording: str) -> None:
-    """A process that is killed takes the call in hand with it; the next call has a new one."""
-    records = [record_of(recording) for _ in range(3)]
-    await analyst.analyse(records[0])
-    assert analyst._process is not None
-    analyst._process.send_signal(signal.SIGSTOP)
-    measuring = asyncio.create_task(analyst.analyse(records[1]))
-    analyst._process.kill()
-    await measuring
-    await analyst.analyse(records[2])
+@pytest.mark.parametrize("noticed", [False, True])
+def test_process_that_dies_idle(run: Run, recording: str, noticed: bool) -> None:
+    """A process that is killed between two calls is replaced, whether or not the loop knows of its end."""
+    records = [record_of(recording) for _ in range(2)]
 
-    assert [False, True, False] == [DIED in record.metrics.get("error", "") for record in records]
+    async def measure() -> None:
+        analyst = TurnAnalyst()
+        await analyst.analyse(records[0])
+        await kill(analyst, noticed=noticed)
+        await analyst.analyse(records[1])
+        await analyst.stop()
+
+    run(measure())
+
+    assert [1500, 1500] == [record.metrics.get("longest_silence_ms") for record in records]
+
+
+def test_process_that_dies_in_work(run: Run, recording: str) -> None:
+    """The call in hand of a process that is killed is measured by the next one."""
+    records = [record_of(recording) for _ in range(3)]
+
+    async def measure() -> None:
+        analyst = TurnAnalyst()
+        await analyst.analyse(records[0])
+        assert analyst._process is not None
+        analyst._process.send_signal(signal.SIGSTOP)
+        measuring = asyncio.create_task(analyst.analyse(records[1]))
+        await asyncio.sleep(0.05)
+        await kill(analyst)
+        await measuring
+        await analyst.analyse(records[2])
+        await analyst.stop()
+
+    run(measure())
+
+    assert [1500, 1500, 1500] == [record.metrics.get("longest_silence_ms") for record in records]
+
+
+def test_stop_after_the_process_died(run: Run, recording: str) -> None:
+    """A process that is gone keeps no agent from stopping."""
+    record = record_of(recording)
+
+    async def measure() -> None:
+        analyst = TurnAnalyst()
+        await analyst.analyse(record)
+        await kill(analyst, noticed=True)
+        await analyst.stop()
+
+    run(measure())
+
+    assert 1500 == record.metrics["longest_silence_ms"]
+
+
+async def kill(analyst: TurnAnalyst, *, noticed: bool = False) -> None:
+    """Kill the process, as the kernel does that is out of memory; if wanted, until the loop knows that it is gone."""
+    assert analyst._process is not None
+    analyst._process.kill()
+    if noticed:
+        await analyst._process.wait()
+        await asyncio.sleep(0.05)
+
+
+async def test_process_that_always_dies(analyst: TurnAnalyst, recording: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no process lives long enough, the record says so, and the next call is measured."""
+    records = [record_of(recording) for _ in range(2)]
+    with monkeypatch.context() as deadly:
+        deadly.setattr(sys, "executable", "/bin/false")
+        await analyst.analyse(records[0])
+    await analyst.analyse(records[1])
+
+    assert DIED in records[0].metrics["error"]
+    assert 1500 == records[1].metrics["longest_silence_ms"]
+
+
+async def test_record_that_is_no_json(analyst: TurnAnalyst, recording: str) -> None:
+    """Whatever cannot be handed to the process costs the metrics of that call alone."""
+    odd = record_of(recording, stalls=[{"cause": b"odd", "started_ms": 0, "ended_ms": 1}])
+    record = record_of(recording)
+    await analyst.analyse(odd)
+    await analyst.analyse(record)
+
+    assert "bytes" in odd.metrics["error"]
+    assert 1500 == record.metrics["longest_silence_ms"]
 
 
 async def test_process_that_hangs(analyst: TurnAnalyst, recording: str, monkeypatch: pytest.MonkeyPatch) -> None:

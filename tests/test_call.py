@@ -1,6 +1,7 @@
 """`Call`: what a handler can do before the answer, after it and after the end, and what goes into the record."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -398,6 +399,24 @@ class TestTranscript:
             caller.call.transcript.add("user", "Hi.")
         assert [] == caller.record.transcript
 
+    async def test_what_was_said_is_text(self, caller: FakeCall) -> None:
+        """Bytes are refused where they are handed over, and nothing of them is kept."""
+        with pytest.raises(TypeError, match="what was said is a str, not bytes"):
+            caller.call.transcript.add("agent", b"hello")  # type: ignore[arg-type]
+        assert [] == caller.record.transcript
+
+    async def test_times_of_numpy(self, caller: FakeCall) -> None:
+        """Times that were computed from sound are numbers of JSON in the record."""
+        caller.call.transcript.add("agent", "Hello?", at_ms=np.int64(100))  # type: ignore[arg-type]
+        caller.call.note_stall("slow_bot", np.int64(100), np.int64(300))  # type: ignore[arg-type]
+
+        assert [{"speaker": "agent", "text": "Hello?", "at_ms": 100}] == json.loads(
+            json.dumps(caller.record.transcript)
+        )
+        assert [{"cause": "slow_bot", "started_ms": 100, "ended_ms": 300}] == json.loads(
+            json.dumps(caller.record.stalls)
+        )
+
     async def test_tool_call(self, caller: FakeCall) -> None:
         """A tool's use stands among what was said."""
         arguments = {"day": "Monday"}
@@ -517,6 +536,11 @@ class TestStalls:
 
         assert {"cause": "slow_bot", "started_ms": 0, "ended_ms": 1} == caller.record.stalls[0]
         assert STALLS_MAX == len(caller.record.stalls)
+
+    async def test_the_cause_is_text(self, caller: FakeCall) -> None:
+        """Another cause is refused where it is handed over."""
+        with pytest.raises(TypeError, match="the cause of a stall is a str, not bytes"):
+            caller.call.note_stall(b"mine", 0, 1)  # type: ignore[arg-type]
 
 
 class TestOrderOfTheTranscript:

@@ -1,6 +1,7 @@
 """Recordings: written off the event loop, complete or named as failed, and never in the way of a call."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from structlog.testing import capture_logs
 
+from media.wav import StereoRecorder
 from sip_agent.audio import PortCounters
-from sip_agent.recording import STOPPED, TOO_SLOW, RecordingWriter
+from sip_agent.recording import CUT_OFF, STOPPED, TOO_SLOW, RecordingWriter, find_cut_off, mend
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RATE_HZ = 8000
@@ -217,6 +220,92 @@ async def test_stop_writes_what_waits(tmp_path: Path) -> None:
 
     assert described is not None
     assert ("ok", 4000) == (described["state"], described["duration_ms"])
+
+
+class TestAfterDeath:
+    """What becomes of the recordings of an agent that died."""
+
+    def test_cut_off(self, tmp_path: Path) -> None:
+        """A recording that was not completed is found, says until when it goes, and is mended."""
+        part = leave(tmp_path / "2026-11-21" / "uuid.wav.part", block(50))
+        found = find_cut_off(tmp_path, "uuid", NOON)
+        mend(str(part.with_suffix("")))
+
+        assert {
+            "path": str(tmp_path / "2026-11-21" / "uuid.wav"),
+            "state": "failed",
+            "error": CUT_OFF,
+            "started_at": "2026-11-21T12:00:09.000Z",
+            "duration_ms": 1000,
+            "sample_rate_hz": RATE_HZ,
+            "channels": ["caller", "agent"],
+        } == found
+        assert ["uuid.wav"] == names(part.parent)
+        assert 8000 == soundfile.info(part.with_suffix("")).frames
+
+    def test_answered_after_midnight(self, tmp_path: Path) -> None:
+        """The recording of a call that rang over midnight lies in the folder of the next day."""
+        leave(tmp_path / "2026-11-22" / "uuid.wav.part", block())
+
+        assert find_cut_off(tmp_path, "uuid", NOON) is not None
+
+    def test_complete(self, tmp_path: Path) -> None:
+        """Where the agent died between the end of a recording and that of its record, the recording is whole."""
+        leave(tmp_path / "2026-11-21" / "uuid.wav", block())
+        found = find_cut_off(tmp_path, "uuid", NOON)
+
+        assert found is not None
+        assert ("ok", None, 200) == (found["state"], found["error"], found["duration_ms"])
+
+    def test_without_sound(self, tmp_path: Path) -> None:
+        """A recording that had just begun tells when that was, and no empty file is left."""
+        part = leave(tmp_path / "2026-11-21" / "uuid.wav.part", b"")
+        found = find_cut_off(tmp_path, "uuid", NOON)
+        mend(str(part.with_suffix("")))
+
+        assert found is not None
+        assert ("failed", "2026-11-21T12:00:10.000Z", 0) == (found["state"], found["started_at"], found["duration_ms"])
+        assert [] == names(part.parent)
+
+    @pytest.mark.parametrize("content", [b"", b"x" * 100])
+    def test_no_recording(self, tmp_path: Path, content: bytes) -> None:
+        """What is no recording is left alone, and keeps no agent from starting."""
+        part = tmp_path / "2026-11-21" / "uuid.wav.part"
+        part.parent.mkdir()
+        part.write_bytes(content)
+        with capture_logs() as logs:
+            assert None is find_cut_off(tmp_path, "uuid", NOON)
+
+        assert ["recording.unreadable"] == [entry["event"] for entry in logs]
+        assert [part.name] == names(part.parent)
+
+    def test_nothing_left(self, tmp_path: Path) -> None:
+        """A call that was not recorded has nothing to find, and what was mended needs no mending."""
+        with capture_logs() as logs:
+            assert None is find_cut_off(tmp_path / "gone", "uuid", NOON)
+            mend(str(tmp_path / "gone" / "uuid.wav"))
+
+        assert [] == logs
+
+    def test_cannot_be_mended(self, tmp_path: Path) -> None:
+        """A file that cannot be completed stays for the next start, and the log says why."""
+        (tmp_path / "call.wav.part").write_bytes(b"x" * 100)
+        with capture_logs() as logs:
+            mend(str(tmp_path / "call.wav"))
+
+        assert ["recording.not_mended"] == [entry["event"] for entry in logs]
+        assert ["call.wav.part"] == names(tmp_path)
+
+
+def leave(path: Path, sound: bytes) -> Path:
+    """Write what a recording has on the disk when its agent dies, ten seconds after noon."""
+    path.parent.mkdir()
+    recorder = StereoRecorder(path.with_name("uuid.wav"), RATE_HZ)
+    recorder.write(sound)
+    recorder.close()
+    (path.parent / "uuid.wav").rename(path)
+    os.utime(path, (NOON.timestamp() + 10,) * 2)
+    return path
 
 
 async def until(condition: Callable[[], bool]) -> None:

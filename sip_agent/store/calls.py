@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,9 @@ from sip_agent.store.schema import call_row, calls, document_of
 from sip_agent.store.writer import Writer
 
 INTERRUPTED = "the agent stopped while the call was in progress"
+
+FindRecording = Callable[[str, datetime], dict[str, Any] | None]
+"""Takes the uuid of a call and when it came; gives what its record says of its recording."""
 
 
 class CallStore(CallReader):
@@ -83,25 +87,29 @@ class CallStore(CallReader):
             raise ValueError("a finished call has an outcome")
         await self._writer.write(document_of(record))
 
-    async def close_interrupted(self, now: datetime) -> list[dict[str, Any]]:
-        """End the records that agents left open when they died, as of `now`; return them.
+    async def close_interrupted(
+        self, now: datetime, find_recording: FindRecording = lambda _uuid, _received_at: None
+    ) -> list[dict[str, Any]]:
+        """End the records that agents left open when they died, and return them.
+
+        A call ended where its recording does; without one nobody knows when, and it is closed as of `now`.
 
         To be called at the start; later calls do no harm, and find those who died meanwhile on a shared
         server. The calls of agents that run are left alone.
         """
-        return await asyncio.to_thread(self._close_interrupted, now)
+        return await asyncio.to_thread(self._close_interrupted, now, find_recording)
 
     async def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits, for at most `timeout_s`, and let go of the database."""
         await self._writer.close(timeout_s)
         self._resources.close()
 
-    def _close_interrupted(self, now: datetime) -> list[dict[str, Any]]:
+    def _close_interrupted(self, now: datetime, find_recording: FindRecording) -> list[dict[str, Any]]:
         with atomic(self._engine) as connection:
             instances = self._dead_instances(connection)
             left = calls.c.outcome.is_(None) & calls.c.instance.in_(instances)
             rows = connection.execute(select(calls.c.instance, calls.c.document).where(left)).all()
-            closed = [_interrupted(document, now) for _, document in rows]
+            closed = [_interrupted(document, now, find_recording) for _, document in rows]
             for (instance, _), document in zip(rows, closed, strict=True):
                 values = call_row(document, instance)
                 connection.execute(update(calls).where(calls.c.call_uuid == values.pop("call_uuid")).values(values))
@@ -119,12 +127,24 @@ class CallStore(CallReader):
         ]
 
 
-def _interrupted(document: dict[str, Any], now: datetime) -> dict[str, Any]:
-    answered_at = document["answered_at"]
+def _interrupted(document: dict[str, Any], now: datetime, find_recording: FindRecording) -> dict[str, Any]:
+    received_at, answered_at = _moment(document["invite_received_at"]), _moment(document["answered_at"])
+    recording = None if received_at is None else find_recording(document["call_uuid"], received_at)
+    alive_at = None
+    if recording is not None:
+        duration = timedelta(milliseconds=recording["duration_ms"])
+        recorded_until = datetime.fromisoformat(recording["started_at"]) + duration
+        alive_at = max(recorded_until, answered_at or recorded_until)
     return document | {
         "outcome": Outcome.INTERRUPTED.value,
         "ended_by": EndedBy.SYSTEM.value,
         "end_reason": INTERRUPTED,
-        "ended_at": format_timestamp(now),
-        "talk_ms": milliseconds_between(answered_at and datetime.fromisoformat(answered_at), now),
+        "ended_at": format_timestamp(alive_at or now),
+        "talk_ms": milliseconds_between(answered_at, alive_at),
+        "metrics": {} if answered_at is None else {"error": INTERRUPTED},
+        "recording": recording,
     }
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,8 +1,10 @@
 """The tables as the code of today sees them, and how a record becomes a row."""
 
 import math
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, Table, Text
 
 from sip_agent.record import CallRecord
@@ -115,7 +117,8 @@ def outbox_row(document: dict[str, Any]) -> dict[str, Any] | None:
 def storable(value: Any) -> Any:
     """Copy a value, with what a database or JSON cannot hold written visibly.
 
-    PostgreSQL has no NUL in text, UTF-8 no lone surrogates (bytes that were not UTF-8), JSON no NaN.
+    PostgreSQL has no NUL in text, UTF-8 no lone surrogates (bytes that were not UTF-8), JSON no NaN and no numbers
+    of numpy.
     """
     if isinstance(value, str):
         return value.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "backslashreplace").decode("utf-8")
@@ -123,8 +126,14 @@ def storable(value: Any) -> Any:
         return {storable(str(key)): storable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [storable(item) for item in value]
-    if value is None or isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return storable(str(value))
+    if isinstance(value, Real | np.bool_):
+        return _number(value)
+    return None if value is None else storable(str(value))
+
+
+def _number(value: Any) -> bool | int | float | None:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if math.isfinite(value) else None

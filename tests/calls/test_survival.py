@@ -1,15 +1,24 @@
 """`kill -9` at any moment: no call is lost, none is doubled, and the next start says what was interrupted."""
 
+import io
+import socket
+import time
+import urllib.request
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+import soundfile
 
-from tests.calls.agent_process import eventually
+from sip_agent.record import milliseconds_between
+from sip_agent.recording import CUT_OFF
+from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.conftest import ROUTES, StartAgent
 from tests.calls.peer import Peer
-from tests.calls.rtp import RtpPeer
+from tests.calls.rtp import RtpPeer, tone
 from tests.calls.sdp_text import audio_address
 from tests.calls.sipp import RunningSipp, Sipp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.sipp
 
@@ -33,6 +42,48 @@ def test_a_call_cut_by_a_crash(start_agent: StartAgent, sipp: Sipp) -> None:
     assert agent.record(sipp("call", agent).call_id)["outcome"] == "answered"
 
 
+def test_the_recording_of_a_call_cut_by_a_crash(start_agent: StartAgent) -> None:
+    """What was said until the crash is kept, says how long the call was, and is given out like any recording."""
+    port = free_port(socket.SOCK_STREAM)
+    agent = start_agent(routes=ROUTES, api={"bind": f"127.0.0.1:{port}"})
+    with Peer(agent) as peer, RtpPeer(tone(600, 0.2)) as rtp:
+        response = peer.invite(sdp=peer.offer(port=rtp.port))
+        rtp.send_to(audio_address(response.body))
+        eventually(lambda: len(rtp.packets) > 150, "sound")
+        agent.kill()
+        killed_at = datetime.now(UTC)
+    time.sleep(2)
+    agent.start()
+    record = agent.record(peer.call_id)
+    recording = record["recording"]
+    talk_ms = milliseconds_between(datetime.fromisoformat(record["answered_at"]), killed_at)
+    late_ms = milliseconds_between(datetime.fromisoformat(record["ended_at"]), killed_at)
+    eventually(lambda: not list(agent.folder.rglob("*.part")), "mended recording")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/calls/{record['call_uuid']}/recording") as answer:
+        sound, rate_hz = soundfile.read(io.BytesIO(answer.read()))
+
+    assert 0 == pytest.approx(late_ms, abs=1000)
+    assert talk_ms == pytest.approx(record["talk_ms"], abs=1000)
+    assert ("failed", CUT_OFF) == (recording["state"], recording["error"])
+    assert recording["duration_ms"] == len(sound) * 1000 // rate_hz
+    assert record["talk_ms"] == pytest.approx(recording["duration_ms"], abs=150)
+    assert {"error": record["end_reason"]} == record["metrics"]
+
+
+def test_a_crash_without_recordings(start_agent: StartAgent) -> None:
+    """Without a recording nobody knows how long the call was, and the record does not claim to."""
+    agent = start_agent(routes=ROUTES, media={"record": False})
+    with Peer(agent) as peer:
+        assert peer.invite().status == 200
+        eventually(lambda: agent.records(peer.call_id)[0]["answered_at"], "stored answer")
+        agent.kill()
+    agent.start()
+    record = agent.record(peer.call_id)
+
+    assert (None, None) == (record["talk_ms"], record["recording"])
+    assert {"error": record["end_reason"]} == record["metrics"]
+
+
 def test_a_call_that_was_ringing(start_agent: StartAgent) -> None:
     """A call that was not answered yet is closed the same way."""
     agent = start_agent(routes=ROUTES)
@@ -54,6 +105,7 @@ def test_kills_under_load(start_agent: StartAgent, sipp: Sipp) -> None:
     for _ in range(3):
         with sipp.start("call", agent, "-r", "40", calls=400) as run:
             eventually(partial(answers, run), "answers")
+            eventually(partial(has_finished_a_call, agent), "call that is over")
             agent.kill()
             answered += [
                 item.header("Call-ID") for item in run.messages if item.status == 200 and item.method == "INVITE"
@@ -61,6 +113,12 @@ def test_kills_under_load(start_agent: StartAgent, sipp: Sipp) -> None:
         agent.start()
     records = [agent.record(call_id) for call_id in dict.fromkeys(answered)]
     assert {"answered", "interrupted"} == {record["outcome"] for record in records}
+    eventually(lambda: not list(agent.folder.rglob("*.part")), "mended recordings")
+
+
+def has_finished_a_call(agent: AgentProcess) -> bool:
+    """Tell whether a call is over and its record is complete: that takes a while, as calls are measured first."""
+    return any(record["outcome"] == "answered" for record in agent.all_records())
 
 
 def answers(run: RunningSipp) -> bool:

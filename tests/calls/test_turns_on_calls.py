@@ -1,5 +1,7 @@
 """Turns and metrics of real calls: from RTP over the recording to the record."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +60,24 @@ def test_no_process_is_left(start_agent: StartAgent, ending: Callable[[AgentProc
     ending(agent)
 
     eventually(lambda: not Path(f"/proc/{analyst}").exists(), "the end of the process that measures")
+
+
+def test_the_process_is_killed(agent: AgentProcess) -> None:
+    """A kernel that is out of memory may take the process that measures; the next call is measured all the same."""
+    records = []
+    for _ in range(2):
+        with Peer(agent) as peer, RtpPeer(BEEPS) as rtp:
+            response = peer.invite("echo", sdp=peer.offer(port=rtp.port))
+            rtp.send_to(audio_address(response.body))
+            eventually(lambda: len(rtp.packets) >= 50, "sound of the agent")
+            assert peer.bye().status == 200
+            records.append(agent.record(peer.call_id))
+        (analyst,) = _children(agent.pid)
+        os.kill(analyst, signal.SIGKILL)
+        eventually(lambda: not _children(agent.pid), "the end of the process that measures")
+
+    assert [("answered", None)] * 2 == [(record["outcome"], record["error"]) for record in records]
+    assert [[], []] == [[name for name in record["metrics"] if name == "error"] for record in records]
 
 
 def _children(pid: int) -> list[int]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -442,6 +443,29 @@ def test_a_killed_process_leaves_a_recording_that_can_be_repaired(tmp_path: Path
     assert repaired == tmp_path / "call.wav"
     assert [item.name for item in tmp_path.iterdir()] == ["call.wav"]
     assert np.repeat(np.arange(125), 160).tolist() == _read(repaired)[:, 1].tolist()
+
+
+def test_what_is_on_the_disk(tmp_path: Path) -> None:
+    """Rate, length and time of the last sound are told of a recording in progress and of a complete one."""
+    before = datetime.now(UTC)
+    recorder = StereoRecorder(tmp_path / "call.wav", _RATE_HZ)
+    recorder.write(_stereo(1))
+    recorder.write(_stereo(0.1))
+    during = media.wav.look_into(tmp_path / "call.wav.part")
+    recorder.close()
+    after = media.wav.look_into(tmp_path / "call.wav")
+
+    assert [(_RATE_HZ, 1000), (_RATE_HZ, 1100)] == [(it.sample_rate_hz, it.duration_ms) for it in (during, after)]
+    assert timedelta(seconds=-0.1) < during.written_at - before < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100])
+def test_what_is_no_recording_is_not_looked_into(tmp_path: Path, content: bytes) -> None:
+    """Another file is named as such."""
+    (tmp_path / "other.wav").write_bytes(content)
+
+    with pytest.raises(AudioFileError, match=r"other\.wav: not a recording"):
+        media.wav.look_into(tmp_path / "other.wav")
 
 
 def test_a_recording_in_progress_is_not_repaired(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 from sqlalchemy import event
@@ -18,6 +19,7 @@ from sip_agent.errors import SettingsError
 from sip_agent.record import CallRecord, RtpRecord
 from sip_agent.status import Outcome
 from sip_agent.store import CallQuery, CallStore, reading
+from sip_agent.store.calls import INTERRUPTED
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NewRecord = Callable[..., CallRecord]
@@ -139,6 +141,20 @@ async def test_what_a_database_cannot_hold_is_stored_visibly(store: CallStore, e
     ]
 
 
+async def test_numbers_of_numpy_are_stored_as_numbers(store: CallStore, ended_record: NewRecord) -> None:
+    """What a tool took and gave may come from numpy."""
+    result = {"count": np.int64(3), "level": np.float32(0.5), "heard": np.bool_(False), "loud": np.float32("nan")}
+    record = ended_record(transcript=[{"tool": "listen", "result": result | {"sound": np.zeros(2, np.int16)}}])
+
+    await store.finish(record)
+
+    [entry] = store.find(record.call_uuid)[0]["transcript"]
+    expected = {"count": 3, "level": 0.5, "heard": False, "loud": None, "sound": "[0 0]"}
+    assert {name: (type(value), value) for name, value in expected.items()} == {
+        name: (type(value), value) for name, value in entry["result"].items()
+    }
+
+
 async def test_ids_and_headers_may_be_long(store: CallStore, ended_record: NewRecord) -> None:
     """An id of 40 kB, longer than an index entry can be in PostgreSQL, is stored and found."""
     long = secrets.token_hex(20_000)
@@ -196,7 +212,7 @@ async def test_a_cancelled_caller_does_not_take_its_record_along(store: CallStor
 async def test_calls_of_a_dead_agent_are_closed_once(
     store_url: str, tmp_path: Path, new_record: NewRecord, ended_record: NewRecord
 ) -> None:
-    """At the next start, open calls become interrupted, with the talk time up to then; others stay."""
+    """At the next start, open calls become interrupted; for how long they were talked nobody knows. Others stay."""
     ended = ended_record()
     silent = new_record()
     talking = new_record(answered_at=NOW)
@@ -215,16 +231,44 @@ async def test_calls_of_a_dead_agent_are_closed_once(
     common = {
         "outcome": "interrupted",
         "ended_by": "system",
-        "end_reason": "the agent stopped while the call was in progress",
+        "end_reason": INTERRUPTED,
         "ended_at": "2026-03-01T12:01:30.000Z",
     }
     assert [
-        talking.to_dict() | common | {"talk_ms": 90_000},
+        talking.to_dict() | common | {"metrics": {"error": INTERRUPTED}},
         silent.to_dict() | common,
         ended.to_dict(),
     ] == stored
     assert sorted([talking.call_uuid, silent.call_uuid]) == sorted(item["call_uuid"] for item in closed)
     assert again == []
+
+
+async def test_the_recording_tells_until_when_a_call_went_on(
+    store_url: str, tmp_path: Path, new_record: NewRecord
+) -> None:
+    """A call that the death of an agent cut off ended with its recording, but not before its answer."""
+    durations_ms = {"early": 5_000, "late": 30_000, "unanswered": 5_000}
+    dead = CallStore.open(store_url, base_dir=tmp_path)
+    for name in durations_ms:
+        answered_at = None if name == "unanswered" else NOW + timedelta(seconds=10)
+        await dead.begin(new_record(call_uuid=name, answered_at=answered_at))
+    await dead.close()
+
+    def find_recording(call_uuid: str, received_at: datetime) -> dict[str, Any]:
+        assert NOW < received_at < NOW + timedelta(seconds=5)
+        return {"started_at": "2026-03-01T12:00:00.000Z", "duration_ms": durations_ms[call_uuid]}
+
+    alive = CallStore.open(store_url, base_dir=tmp_path)
+    await alive.close_interrupted(NOW + timedelta(hours=1), find_recording)
+    found = {document["call_uuid"]: document for document in alive.search(CallQuery())}
+    await alive.close()
+
+    assert {
+        "early": ("2026-03-01T12:00:10.000Z", 0, {"error": INTERRUPTED}),
+        "late": ("2026-03-01T12:00:30.000Z", 20_000, {"error": INTERRUPTED}),
+        "unanswered": ("2026-03-01T12:00:05.000Z", None, {}),
+    } == {name: (item["ended_at"], item["talk_ms"], item["metrics"]) for name, item in found.items()}
+    assert durations_ms == {name: item["recording"]["duration_ms"] for name, item in found.items()}
 
 
 async def test_an_agent_does_not_close_its_own_calls(store: CallStore, new_record: NewRecord) -> None:
