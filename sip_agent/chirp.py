@@ -82,6 +82,11 @@ class ChirpDialog(PcmDialog):
         if self._closing is not None:
             await self._closing.wait()
 
+    def fail(self, error: Exception) -> None:
+        """Take note of why the connection cannot go on; `closed` follows."""
+        if self._ending is None:
+            self._ending = EndedBy.SYSTEM, f"the WebSocket broke off: {str(error) or type(error).__name__}"
+
     def closed(self, code: int | None) -> None:
         """Take note that the connection is over; None says that it never opened."""
         if self._ending is None:

@@ -47,6 +47,8 @@ async def _serve(request: web.Request, dialog: ChirpDialog) -> web.WebSocketResp
         async for message in socket:
             if message.type in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 await dialog.take(message.data)
+            elif message.type is WSMsgType.ERROR:
+                dialog.fail(message.data)
         await dialog.until_closed()
         dialog.closed(socket.close_code)
     return socket

@@ -13,6 +13,8 @@ from sip_agent.auth import parse_basic
 from sip_agent.errors import MessageError
 from sip_agent.handlers.websocket.live import LIVE_CALLS
 
+FORM = "application/x-www-form-urlencoded"
+
 
 async def update_call(request: web.Request) -> web.Response:
     """End a call that is with a bot: `Status=completed`, with the account and token of its route."""
@@ -28,7 +30,12 @@ async def update_call(request: web.Request) -> web.Response:
         return _error(
             HTTPStatus.UNAUTHORIZED, 20003, "send account_sid and the token of auth_token_file, options of the route"
         )
-    form = await request.post()
+    if request.content_type != FORM:
+        return _error(HTTPStatus.BAD_REQUEST, 20001, f"send Status=completed as {FORM}")
+    try:
+        form = await request.post()
+    except (ValueError, LookupError):
+        return _error(HTTPStatus.BAD_REQUEST, 20001, "the form is not text in the charset that it names")
     if form.get("Status") not in {"completed", "canceled"}:
         return _error(HTTPStatus.BAD_REQUEST, 20001, "of all updates there is Status=completed alone")
     request.app[PARTS].in_background(end_call(live.call, "the bot hung up through the REST API"))

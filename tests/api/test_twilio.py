@@ -78,3 +78,25 @@ async def test_other_updates_are_refused(api: Api) -> None:
         with LIVE_CALLS.holding(SID, LiveCall(call=caller.call, account_sid=ACCOUNT, auth_token=TOKEN)):
             assert 400 == (await post(api, credentials(), status="in-progress"))[0]
         assert not caller.call.ended
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "message"),
+    [
+        ("multipart/form-data; boundary=x", b"--x--", "send Status=completed as application/x-www-form-urlencoded"),
+        ("multipart/form-data", b"Status=completed", "send Status=completed as"),
+        ("application/json", b'{"Status": "completed"}', "send Status=completed as"),
+        ("application/x-www-form-urlencoded; charset=nope", b"Status=completed", "in the charset that it names"),
+        ("application/x-www-form-urlencoded", b"Status=\xff", "in the charset that it names"),
+    ],
+)
+async def test_a_form_that_cannot_be_read_is_refused(api: Api, content_type: str, body: bytes, message: str) -> None:
+    """400, and what to send; the call goes on."""
+    headers = {**credentials(), "Content-Type": content_type}
+    async with FakeCall() as caller:
+        with LIVE_CALLS.holding(SID, LiveCall(call=caller.call, account_sid=ACCOUNT, auth_token=TOKEN)):
+            async with api.client.post(PATH, data=body, headers=headers) as response:
+                document = await response.json()
+        assert not caller.call.ended
+    assert (400, 400) == (response.status, document["status"])
+    assert message in document["message"]

@@ -181,6 +181,28 @@ async def test_a_connection_that_breaks_is_not_a_goodbye(agent: AgentProcess, ap
     assert "the WebSocket broke off (close code 1006)" == record["end_reason"]
 
 
+@pytest.mark.parametrize(
+    ("frame", "code", "cause"),
+    [
+        (b"\x82\xff" + (2**20 + 2).to_bytes(8) + bytes(4 + 2**20 + 2), 1009, "1048576"),
+        (b"\x81\x82" + bytes(4) + b"\xff\xfe", 1007, "UTF-8"),
+    ],
+)
+async def test_a_message_that_ends_the_connection_is_named(
+    agent: AgentProcess, api_port: int, frame: bytes, code: int, cause: str
+) -> None:
+    """One that is too long, and one that is no text: the caller gets the code, the record has the reason."""
+    async with calling(api_port, "silence", headers={"X-Run-Id": f"ws-{code}"}) as caller:
+        transport = caller.socket._response.connection.transport  # type: ignore[union-attr]
+        assert transport is not None
+        transport.write(frame)
+        assert code == await caller.until_closed()
+    record = await record_of(agent, f"ws-{code}")
+    assert ("answered", "system") == (record["outcome"], record["ended_by"])
+    assert record["end_reason"].startswith("the WebSocket broke off: ")
+    assert cause in record["end_reason"]
+
+
 async def test_a_web_page_may_not_call(api_port: int, agent: AgentProcess) -> None:  # noqa: ARG001
     """A browser names the page in Origin; plain HTTP is told what this is for."""
     with pytest.raises(WSServerHandshakeError) as refused:

@@ -11,7 +11,7 @@ import aiohttp
 
 from media.wav import AudioFileError
 from sip_agent.call import BargeIn, Call
-from sip_agent.errors import CallEnded, CallRejected
+from sip_agent.errors import CallEnded, CallRejected, UserAgentError
 from sip_agent.handlers.options import check_sound
 from sip_agent.handlers.websocket.bridge import Bridge
 from sip_agent.handlers.websocket.connection import (
@@ -22,13 +22,14 @@ from sip_agent.handlers.websocket.connection import (
     check_headers,
     check_url,
     connect,
+    open_session,
     read_secret,
     shown,
 )
 from sip_agent.handlers.websocket.dialect import Dialect, StreamInfo
 from sip_agent.handlers.websocket.live import LIVE_CALLS, LiveCall
 from sip_agent.handlers.websocket.pcm import PcmDialect
-from sip_agent.handlers.websocket.plivo import PlivoDialect
+from sip_agent.handlers.websocket.plivo import CONTENT_TYPES, PlivoDialect
 from sip_agent.handlers.websocket.telnyx import TelnyxDialect
 from sip_agent.handlers.websocket.twilio import NO_ACCOUNT, TwilioDialect, call_sid
 from sip_agent.handlers.websocket.twiml import Hangup, Pause, Play, Reject, Say, Stream, Verb
@@ -56,7 +57,8 @@ class WebSocketHandler:
 
     `dialect` is the protocol that the bot was written for: `twilio` (Media Streams), `telnyx`, `plivo`, or `pcm`
     (16-bit sound at 16 kHz in binary messages, Cekura's CHIRP). The bot is told every `X-` header of the call, and
-    `parameters`, as its custom parameters (`pcm`: as headers of the upgrade).
+    `parameters`, as its custom parameters (`pcm`: as headers of the upgrade). `content_type` is what `contentType` of
+    Plivo's `<Stream>` would be; without it that is audio/x-mulaw;rate=8000.
 
     The bot is connected before the call is answered: one that cannot be reached within `connect_timeout_s` refuses
     the call with 502 or 504, unless there is a `fallback_file`: then the call is answered, and this sound file played
@@ -78,6 +80,7 @@ class WebSocketHandler:
         *,
         voice_url: str = "",
         dialect: str = "twilio",
+        content_type: str = "",
         fallback_file: str = "",
         connect_timeout_s: float = 5,
         queue_s: float = 300,
@@ -90,7 +93,7 @@ class WebSocketHandler:
         account_sid: str = "",
         auth_token_file: str = "",
     ) -> None:
-        _check_bot(url, voice_url, dialect)
+        _check_bot(url, voice_url, dialect, content_type)
         for name, seconds in (("connect_timeout_s", connect_timeout_s), ("queue_s", queue_s)):
             if seconds <= 0:
                 raise ValueError(f"{name} is more than 0, not {seconds}")
@@ -99,11 +102,14 @@ class WebSocketHandler:
         if fallback_file:
             check_sound("fallback_file", fallback_file)
         check_headers("headers", headers or {})
+        if dialect == "pcm":
+            check_headers("parameters", parameters or {})
         if ca_file:
             authority(ca_file)
         self._url = url
         self._voice_url = voice_url
         self._dialect = dialect
+        self._content_type = content_type
         self._fallback_file = fallback_file
         self._queue_ms = round(queue_s * 1000)
         self._slow_after_ms = round(slow_after_s * 1000)
@@ -123,7 +129,7 @@ class WebSocketHandler:
         await call.ring()
         live = LiveCall(call=call, account_sid=self._account_sid or NO_ACCOUNT, auth_token=self._auth_token)
         try:
-            async with aiohttp.ClientSession() as session:
+            async with open_session() as session:
                 with LIVE_CALLS.holding(call_sid(call.call_uuid), live):
                     if self._url:
                         await self._stream(call, session, Stream(self._url))
@@ -135,8 +141,10 @@ class WebSocketHandler:
     async def _follow_voice_url(self, call: Call, session: aiohttp.ClientSession) -> None:
         parameters = voice_parameters(call, self._account_sid)
         asking = ask_voice_url(session, self._voice_url, parameters, self._auth_token, self._options)
-        verbs = await _unless_over(call, asking)
-        for verb in verbs:
+        response = await _unless_over(call, asking)
+        if response.ignored:
+            call.log.warning("twiml.ignored", attributes=", ".join(response.ignored))
+        for verb in response.verbs:
             if call.ended:
                 return
             await self._carry_out(call, session, verb)
@@ -155,11 +163,12 @@ class WebSocketHandler:
         if isinstance(verb, Hangup):
             await call.hangup(reason="the TwiML of the voice URL hangs up")
             return
-        if not call.answered:
-            await call.answer()
         if isinstance(verb, Pause):
             await asyncio.wait([call.disconnected], timeout=verb.seconds)
-        elif isinstance(verb, Say):
+            return
+        if not call.answered:
+            await call.answer()
+        if isinstance(verb, Say):
             for _ in range(verb.loops):
                 await call.say(verb.text, barge_in=BargeIn.IGNORE)
         elif verb.digits:
@@ -168,8 +177,6 @@ class WebSocketHandler:
             await self._play(call, session, verb)
 
     async def _play(self, call: Call, session: aiohttp.ClientSession, verb: Play) -> None:
-        if urlsplit(verb.url).scheme not in {"http", "https"}:
-            raise BotError(f"<Play> names {verb.url[:80]!r}, which is no address")
         content = await _unless_over(call, fetch_sound(session, verb.url, self._options))
         with tempfile.NamedTemporaryFile(suffix=Path(urlsplit(verb.url).path).suffix) as file:
             await asyncio.to_thread(_write, file.name, content)
@@ -212,6 +219,7 @@ class WebSocketHandler:
             caller=call.invite.from_uri,
             called=call.invite.to_uri,
             account_id=self._account_sid,
+            content_type=self._content_type,
             parameters={**_joined(call), **self._parameters, **stream.parameters},
         )
         return DIALECTS[self._dialect](info)
@@ -234,7 +242,7 @@ class WebSocketHandler:
         raise error
 
 
-def _check_bot(url: str, voice_url: str, dialect: str) -> None:
+def _check_bot(url: str, voice_url: str, dialect: str, content_type: str) -> None:
     if bool(url) == bool(voice_url):
         raise ValueError("give either url (the bot's WebSocket) or voice_url (where its TwiML is)")
     if url:
@@ -245,14 +253,25 @@ def _check_bot(url: str, voice_url: str, dialect: str) -> None:
         raise ValueError(f"dialect is one of {', '.join(DIALECTS)}, not {dialect!r}")
     if voice_url and dialect != "twilio":
         raise ValueError(f"voice_url answers with TwiML, which is Twilio's: the dialect is twilio, not {dialect}")
+    if content_type and dialect != "plivo":
+        raise ValueError(f"content_type is for the dialect plivo, not {dialect}, which has one format alone")
+    if content_type and content_type not in CONTENT_TYPES:
+        raise ValueError(f"content_type is one of {', '.join(CONTENT_TYPES)}, not {content_type!r}")
 
 
 async def _send_digits(call: Call, digits: str) -> None:
-    """Send digits one after the other, with the waits among them; returns when the last was heard."""
+    """Send digits one after the other, with the waits among them; returns when the last was heard.
+
+    Where they cannot be sent, the log says so, and the call goes on without them.
+    """
     for digit in digits:
         wait_s = WAITS_S.get(digit, DIGIT_S)
         if digit not in WAITS_S:
-            await call.send_dtmf(digit)
+            try:
+                await call.send_dtmf(digit)
+            except UserAgentError as error:
+                call.log.warning("bot.digits_not_sent", error=str(error))
+                return
         await asyncio.wait([call.disconnected], timeout=wait_s)
 
 

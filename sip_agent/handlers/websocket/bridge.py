@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -9,7 +10,7 @@ import aiohttp
 from media.levels import SILENCE_DBOV, level_dbov
 from media.live_resample import LiveResampler
 from sip_agent.call import Call
-from sip_agent.errors import CallEnded
+from sip_agent.errors import CallEnded, UserAgentError
 from sip_agent.handlers.websocket.connection import BotError, Socket
 from sip_agent.handlers.websocket.dialect import (
     BotAudio,
@@ -26,6 +27,9 @@ from sip_agent.hearing import SpeechStarted
 
 UNREADABLE_MAX = 50
 """A bot that sent so many messages which its dialect does not have speaks another one: the call ends."""
+
+DIGITS_MAX = 32
+"""So many wait in the engine; it refuses a message with more as a whole."""
 
 NORMAL_CLOSE_CODES = (
     aiohttp.WSCloseCode.OK,
@@ -49,6 +53,7 @@ class Bridge:
         self._unreadable = 0
         self._last_unreadable: UnreadableMessage | None = None
         self._overflow_ms: int | None = None
+        self._digits_refused = False
 
     async def run(self) -> None:
         """Carry sound until the call ends, or the bot ends the stream and all it said has been sent.
@@ -57,11 +62,11 @@ class Bridge:
         is still sent.
         """
         call = self._call
+        for message in self._dialect.opening():
+            await self._send(message)
         reading = asyncio.create_task(self._read())
         helpers = asyncio.gather(*(_until_over(work) for work in self._helpers()))
         try:
-            for message in self._dialect.opening():
-                await self._socket.send_str(message)
             ends: set[asyncio.Future[Any]] = {reading, call.disconnected}
             await asyncio.wait({*ends, helpers}, return_when=asyncio.FIRST_COMPLETED)
             if helpers.done():
@@ -70,8 +75,6 @@ class Bridge:
             if not call.ended:
                 await _until_over(self._playout.drained())
                 reading.result()
-        except aiohttp.ClientError:
-            reading.result()
         finally:
             self._watch.settle(call.elapsed_ms())
             self._note_overflow()
@@ -79,7 +82,8 @@ class Bridge:
             reading.cancel()
             helpers.cancel()
             await asyncio.gather(reading, helpers, return_exceptions=True)
-            await self._close()
+            await self._send(self._dialect.closing())
+            await self._socket.close()
 
     def _helpers(self) -> list[Coroutine[Any, Any, None]]:
         helpers = [self._send_sound(), self._send_digits(), self._playout.run(), self._playout.run_marks()]
@@ -112,8 +116,10 @@ class Bridge:
         await self._send(self._dialect.played(name, cleared=cleared))
 
     async def _send(self, message: str | None) -> None:
+        """Send a message, if there is one; to a bot that is gone it is lost, and whoever reads the socket says so."""
         if message is not None:
-            await self._socket.send_str(message)
+            with suppress(aiohttp.ClientError, ConnectionError):
+                await self._socket.send_str(message)
 
     # The bot's side, to the caller
 
@@ -150,11 +156,20 @@ class Bridge:
             await self._send(self._dialect.cleared())
             self._call.log.debug("bot.cleared", dropped_ms=dropped_ms)
         elif isinstance(message, Digits):
-            try:
-                await self._call.send_dtmf(message.digits)
-            except ValueError as error:
-                raise UnreadableMessage(str(error)) from error
+            await self._press(message.digits)
         return isinstance(message, Stop)
+
+    async def _press(self, digits: str) -> None:
+        if len(digits) > DIGITS_MAX:
+            raise UnreadableMessage(f"{len(digits)} digits in one message; {DIGITS_MAX} are allowed")
+        try:
+            await self._call.send_dtmf(digits)
+        except ValueError as error:
+            raise UnreadableMessage(str(error)) from error
+        except UserAgentError as error:
+            if not self._digits_refused:
+                self._call.log.warning("bot.digits_not_sent", error=str(error), hint="further ones are not logged")
+            self._digits_refused = True
 
     async def _drop(self, error: UnreadableMessage) -> None:
         self._unreadable += 1
@@ -181,13 +196,6 @@ class Bridge:
         since_ms, self._overflow_ms = self._overflow_ms, None
         if since_ms is not None:
             self._call.note_stall("bot_queue_full", since_ms, self._call.elapsed_ms())
-
-    async def _close(self) -> None:
-        try:
-            await self._send(self._dialect.closing())
-        except (aiohttp.ClientError, ConnectionError):
-            self._call.log.debug("bot.gone_before_stop")
-        await self._socket.close()
 
 
 async def _until_over(work: Awaitable[None]) -> None:

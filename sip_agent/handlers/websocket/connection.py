@@ -31,6 +31,15 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 Socket = aiohttp.ClientWebSocketResponse
 
+_CAUSES: Mapping[type[Exception], str] = {
+    aiohttp.TooManyRedirects: "it redirects again and again",
+    aiohttp.RedirectClientError: "it redirects to an address that cannot be followed",
+    aiohttp.InvalidURL: "the address is not valid",
+    aiohttp.ClientResponseError: "what it answers is no HTTP",
+    aiohttp.ServerDisconnectedError: "it closed the connection without an answer",
+}
+"""Errors whose own text shows addresses or headers; the first that fits."""
+
 
 class BotError(SipAgentError):
     """The bot failed; the message names it and says what happened. `status` refuses a call not yet answered."""
@@ -58,10 +67,26 @@ class ConnectOptions:
         return headers
 
 
+def open_session() -> aiohttp.ClientSession:
+    """Return a session in which no upgrade to a WebSocket is redirected, as with the providers."""
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(_refuse_redirected_upgrade)
+    return aiohttp.ClientSession(trace_configs=[tracing])
+
+
+async def _refuse_redirected_upgrade(
+    _session: aiohttp.ClientSession, _context: object, redirect: aiohttp.TraceRequestRedirectParams
+) -> None:
+    response = redirect.response
+    if "Upgrade" in redirect.headers:
+        response.close()
+        raise aiohttp.WSServerHandshakeError(response.request_info, response.history, status=response.status)
+
+
 async def connect(
     session: aiohttp.ClientSession, url: str, options: ConnectOptions, headers: Mapping[str, str]
 ) -> Socket:
-    """Open the WebSocket; raises BotError that says why it cannot be opened."""
+    """Open the WebSocket in a session of `open_session`; raises BotError that says why it cannot be opened."""
     bot = shown(url)
     try:
         async with asyncio.timeout(options.timeout_s):
@@ -86,13 +111,16 @@ async def connect(
 
 
 def cause_of(error: Exception) -> str:
-    """Return what went wrong without the address, which the caller names itself."""
+    """Return what went wrong without an address, as one may hold secrets; the caller names its own."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
         named = cause.errno is not None and cause.errno in errno.errorcode
         return os.strerror(cause.errno or 0) if named else cause.strerror or str(cause)
+    for kind, text in _CAUSES.items():
+        if isinstance(error, kind):
+            return text
     return str(error) or type(error).__name__
 
 

@@ -26,13 +26,15 @@ class StreamInfo:
     """What a bot is told of the call it is connected to.
 
     `call_uuid` is our id, from which a dialect makes ids of its provider's form; `parameters` are the `X-` headers
-    of the call and whatever the route adds, `account_id` the provider account that we stand for.
+    of the call and whatever the route adds, `account_id` the provider account that we stand for, `content_type` the
+    format of a dialect that has several (empty: its own).
     """
 
     call_uuid: str
     caller: str
     called: str
     account_id: str = ""
+    content_type: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -79,7 +79,12 @@ class PcmDialect:
 
     def decode(self, payload: bytes) -> Samples:
         """See `Dialect`."""
-        return np.frombuffer(payload, np.dtype("<i2")).astype(np.int16, copy=False)
+        return samples_of(payload)
+
+
+def samples_of(payload: bytes) -> Samples:
+    """Return 16-bit sound, as it comes over the wire, as samples."""
+    return np.frombuffer(payload, np.dtype("<i2")).astype(np.int16, copy=False)
 
 
 def event(kind: str, **data: Any) -> str:

@@ -10,17 +10,22 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
-from media.frames import samples_per_frame
+from media.frames import FRAME_MS, samples_per_frame
 from media.live_resample import LiveResampler
 from sip_agent.call import Call
-from sip_agent.handlers.websocket.dialect import BotAudio, Dialect, Mark
+from sip_agent.handlers.websocket.dialect import BotAudio, Dialect, Mark, UnreadableMessage
 
 AHEAD_MS = 300
 PIECE_MS = 200
 """With so much queued in the engine, one more piece still fits into its half second, and need not wait here."""
 
-REST_AFTER_S = 0.2
-"""A bot that ended inside a frame has its last frame filled up when nothing more has come for so long."""
+REST_AFTER_S = 0.1
+"""A piece of a frame that comes when nothing is playing is filled up when nothing more has come for so long."""
+
+MARKS_MAX = 10_000
+"""So many marks may wait for their sound: one for every 30 ms of a queue of five minutes."""
+
+MARK_CHARACTERS_MAX = 256
 
 Played = Callable[[str, bool], Awaitable[None]]
 
@@ -47,6 +52,7 @@ class Playout:
         self._partial = 0
         self._sending = False
         self._marks: deque[tuple[int, str]] = deque()
+        self._marks_queued = 0
         self._queued = asyncio.Event()
         self._idle = asyncio.Event()
         self._marked = asyncio.Event()
@@ -69,9 +75,14 @@ class Playout:
         return True
 
     def mark(self, mark: Mark) -> None:
-        """Report the mark once all sound before it has been sent."""
+        """Report the mark once all sound before it has been sent; raises UnreadableMessage if it is one too many."""
+        if len(mark.name) > MARK_CHARACTERS_MAX:
+            raise UnreadableMessage(f"a mark's name has {len(mark.name)} characters; {MARK_CHARACTERS_MAX} are allowed")
+        if self._marks_queued + len(self._marks) >= MARKS_MAX:
+            raise UnreadableMessage(f"{MARKS_MAX} marks wait for their sound; no more are allowed")
         if self._busy:
             self._queue.append(mark)
+            self._marks_queued += 1
         else:
             self._reach(mark)
 
@@ -82,7 +93,7 @@ class Playout:
         marks += [item.name for item in self._queue if isinstance(item, Mark)]
         self._marks.clear()
         self._queue.clear()
-        self._waiting = self._partial = 0
+        self._waiting = self._partial = self._marks_queued = 0
         self._resampler = LiveResampler(*self._rates)
         for name in marks:
             await self._played(name, True)
@@ -90,20 +101,22 @@ class Playout:
 
     async def run(self) -> None:
         """Send what waits, as room appears; ends with the call, by CallEnded."""
-        while True:
-            if self._queue:
-                await self._send_next()
-                continue
-            self._idle.set()
-            self._queued.clear()
-            if not self._partial:
-                await self._queued.wait()
-                continue
-            try:
-                async with asyncio.timeout(REST_AFTER_S):
+        try:
+            while True:
+                if self._queue:
+                    await self._send_next()
+                    continue
+                self._idle.set()
+                self._queued.clear()
+                if not self._partial:
                     await self._queued.wait()
-            except TimeoutError:
-                await self._fill_up()
+                elif self._call.queued_ms:
+                    await self._call.until_sent(self._call.sent_ms + FRAME_MS)
+                    await self._fill_up_if_dry()
+                else:
+                    await self._wait_for_the_rest()
+        finally:
+            self._idle.set()
 
     async def run_marks(self) -> None:
         """Report the marks as they are reached; ends with the call, by CallEnded."""
@@ -131,6 +144,7 @@ class Playout:
     async def _send_next(self) -> None:
         item = self._queue.popleft()
         if isinstance(item, Mark):
+            self._marks_queued -= 1
             self._reach(item)
             return
         self._sending = True
@@ -145,13 +159,24 @@ class Playout:
         self._partial = (self._partial + len(samples)) % self._frame_samples
         await self._call.send(samples)
 
-    async def _fill_up(self) -> None:
-        if not self._partial:
-            return
-        rest, self._partial = self._frame_samples - self._partial, 0
-        await self._call.send(np.zeros(rest, np.int16))
+    async def _wait_for_the_rest(self) -> None:
+        """Give the rest of a frame its time to come: nothing is playing that it could be late for."""
+        try:
+            async with asyncio.timeout(REST_AFTER_S):
+                await self._queued.wait()
+        except TimeoutError:
+            await self._fill_up_if_dry()
+
+    async def _fill_up_if_dry(self) -> None:
+        """Complete the last frame with silence if nothing else is left for the next tick.
+
+        Not before: until then the rest of it may come in time, from a bot that sends in real time.
+        """
+        if self._partial and not self._queue and not self._call.queued_ms:
+            rest, self._partial = self._frame_samples - self._partial, 0
+            await self._call.send(np.zeros(rest, np.int16))
 
     def _reach(self, mark: Mark) -> None:
-        # What does not fill a frame yet, less than 20 ms, is not waited for.
-        self._marks.append((self._call.sent_ms + self._call.queued_ms, mark.name))
+        begun_ms = FRAME_MS if self._partial else 0
+        self._marks.append((self._call.sent_ms + self._call.queued_ms + begun_ms, mark.name))
         self._marked.set()

@@ -4,11 +4,13 @@ Source: developers.telnyx.com/api-reference/websockets/stream-call-media-over-we
 """
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from media.frames import FRAME_MS, Samples
 from sip_agent.handlers.websocket.dialect import (
+    BotAudio,
     BotMessage,
     Clear,
     Mark,
@@ -21,6 +23,10 @@ from sip_agent.handlers.websocket.dialect import (
     text,
 )
 from sip_agent.handlers.websocket.mulaw import MulawDialect
+
+_MP3_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_MP3_KBPS_V1 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MP3_RATES_HZ = (44_100, 48_000, 32_000)
 
 
 class TelnyxDialect(MulawDialect):
@@ -81,7 +87,7 @@ class TelnyxDialect(MulawDialect):
         event, document = read_event(message)
         match event:
             case "media":
-                return sound(document)
+                return _mulaw(document)
             case "mark":
                 return Mark(text(part(document, "mark"), "name"))
             case "clear":
@@ -95,3 +101,28 @@ class TelnyxDialect(MulawDialect):
         return json.dumps(
             {"event": event, "sequence_number": str(self._sequence), **parts, "stream_id": self._stream_id}
         )
+
+
+def _mulaw(document: Mapping[str, Any]) -> BotAudio:
+    """Return the sound of a message; raises UnreadableMessage for MP3, which mu-law would make a noise of."""
+    read = sound(document)
+    length = _mp3_frame_bytes(read.payload[:4])
+    if read.payload.startswith(b"ID3") or (length and _mp3_frame_bytes(read.payload[length : length + 4])):
+        raise UnreadableMessage("media.payload is MP3; here it is PCMU, as with stream_bidirectional_mode rtp")
+    return read
+
+
+def _mp3_frame_bytes(header: bytes) -> int:
+    """Return the length of the MP3 frame that begins so, 0 if none does.
+
+    One header is no proof: quiet mu-law looks like it. Two, one frame apart, are.
+    """
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version, bitrate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or bitrate in {0, 15} or rate == 3:
+        return 0
+    is_v1 = version == 3
+    kbps = (_MP3_KBPS_V1 if is_v1 else _MP3_KBPS)[bitrate - 1]
+    rate_hz = _MP3_RATES_HZ[rate] >> (3 - version if version else 2)
+    return (144 if is_v1 else 72) * kbps * 1000 // rate_hz + (header[2] >> 1 & 1)

@@ -4,11 +4,14 @@ Source: twilio.com/docs/voice/twiml. Of its verbs there are those that a voice b
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urljoin
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from sip_agent.errors import SipAgentError
+from sip_agent.handlers.websocket.connection import check_url
 
 CHARACTERS_MAX = 64_000
 """Twilio's own limit of a document."""
@@ -16,6 +19,16 @@ CHARACTERS_MAX = 64_000
 DEPTH_MAX = 8
 LOOPS_MAX = 1000
 """`loop="0"` means this often, as Twilio documents."""
+
+_ATTRIBUTES: Mapping[str, frozenset[str]] = {
+    "Say": frozenset({"loop"}),
+    "Play": frozenset({"loop", "digits"}),
+    "Pause": frozenset({"length"}),
+    "Reject": frozenset({"reason"}),
+    "Stream": frozenset({"url"}),
+    "Parameter": frozenset({"name", "value"}),
+}
+"""What is read of each element."""
 
 _DIGITS = re.compile(r"[0-9*#A-DW]*", re.IGNORECASE)
 
@@ -29,7 +42,6 @@ class Say:
     """Say a text, `loops` times."""
 
     text: str
-    voice: str = ""
     loops: int = 1
 
 
@@ -44,7 +56,7 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Be silent for `seconds`."""
+    """Be silent for `seconds`; before the answer, ring for so long."""
 
     seconds: float = 1
 
@@ -72,18 +84,36 @@ class Stream:
 Verb = Say | Play | Pause | Hangup | Reject | Stream
 
 
-def parse_twiml(document: bytes) -> tuple[Verb, ...]:
-    """Read a `<Response>`; raises TwimlError."""
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a document says to do, and which of its attributes (`<Connect action>`) are not taken note of."""
+
+    verbs: tuple[Verb, ...]
+    ignored: tuple[str, ...] = ()
+
+
+def parse_twiml(document: bytes, base_url: str) -> Response:
+    """Read a `<Response>` that came from `base_url`, where its relative addresses begin; raises TwimlError."""
     root = _read_xml(document)
     if root.tag != "Response":
         raise TwimlError(f"the document is <{root.tag[:40]}>, not <Response>")
-    return tuple(_read_verb(element) for element in root)
+    return Response(tuple(_read_verb(element, base_url) for element in root), _ignored(root))
 
 
-def _read_verb(element: Element) -> Verb:
+def _ignored(root: Element) -> tuple[str, ...]:
+    found = {
+        f"<{element.tag[:40]} {name[:40]}>"
+        for verb in root
+        for element in verb.iter()
+        for name in element.attrib.keys() - _ATTRIBUTES.get(element.tag, frozenset())
+    }
+    return tuple(sorted(found))
+
+
+def _read_verb(element: Element, base_url: str) -> Verb:
     match element.tag:
         case "Say":
-            return Say(_text(element), voice=element.get("voice", ""), loops=_loops(element))
+            return Say(_text(element), loops=_loops(element))
         case "Play":
             digits = element.get("digits", "")
             url = _text(element)
@@ -91,6 +121,8 @@ def _read_verb(element: Element) -> Verb:
                 raise TwimlError("<Play> has either the address of a sound or digits")
             if not _DIGITS.fullmatch(digits):
                 raise TwimlError(f'<Play digits="…"> has 0-9 * # A-D, and w or W to wait, not {digits[:20]!r}')
+            if url:
+                url = _absolute("<Play>", base_url, url, ("https", "http"))
             return Play(url=url, digits=digits, loops=_loops(element))
         case "Pause":
             return Pause(_number(element, "length", 1))
@@ -99,23 +131,35 @@ def _read_verb(element: Element) -> Verb:
         case "Reject":
             return Reject(busy=element.get("reason") == "busy")
         case "Connect":
-            return _read_stream(element)
+            return _read_stream(element, base_url)
     raise TwimlError(f"<{element.tag[:40]}> is not supported; there are Connect, Say, Play, Pause, Hangup and Reject")
 
 
-def _read_stream(connect: Element) -> Stream:
+def _read_stream(connect: Element, base_url: str) -> Stream:
     nouns = list(connect)
     if len(nouns) != 1 or nouns[0].tag != "Stream":
         raise TwimlError("<Connect> has to hold one <Stream>")
-    url = nouns[0].get("url", "").strip()
-    if not url.startswith(("ws://", "wss://")):
-        raise TwimlError("<Stream> has no url that starts with wss:// or ws://")
+    written = nouns[0].get("url", "").strip()
+    if not written:
+        raise TwimlError("<Stream> has no url")
+    url = _absolute("<Stream>", re.sub("(?i)^http", "ws", base_url), written, ("wss", "ws"))
     parameters = {
         child.get("name", ""): child.get("value", "")
         for child in nouns[0]
         if child.tag == "Parameter" and child.get("name")
     }
     return Stream(url, parameters)
+
+
+def _absolute(tag: str, base_url: str, written: str, schemes: tuple[str, str]) -> str:
+    try:
+        url = urljoin(base_url, written)
+        check_url(tag, url, schemes)
+    except ValueError:
+        raise TwimlError(
+            f"the address in {tag} is relative, or starts with {schemes[0]}:// or {schemes[1]}://"
+        ) from None
+    return url
 
 
 def _text(element: Element) -> str:

@@ -15,7 +15,7 @@ from sip_agent.call import Call
 from sip_agent.errors import MessageError
 from sip_agent.handlers.websocket.connection import BotError, ConnectOptions, authority, cause_of, shown
 from sip_agent.handlers.websocket.twilio import NO_ACCOUNT, call_sid
-from sip_agent.handlers.websocket.twiml import CHARACTERS_MAX, TwimlError, Verb, parse_twiml
+from sip_agent.handlers.websocket.twiml import CHARACTERS_MAX, Response, TwimlError, parse_twiml
 from sip_agent.invite import SipUri
 from sip_agent.status import SipStatus
 
@@ -53,14 +53,14 @@ def signature(auth_token: str, url: str, parameters: Mapping[str, str]) -> str:
 
 async def ask_voice_url(
     session: aiohttp.ClientSession, url: str, parameters: Mapping[str, str], auth_token: str, options: ConnectOptions
-) -> tuple[Verb, ...]:
-    """Return the verbs that a voice URL answers with; raises BotError."""
+) -> Response:
+    """Return what a voice URL answers; raises BotError."""
     headers = options.request_headers()
     if auth_token:
         headers["X-Twilio-Signature"] = signature(auth_token, url, parameters)
     document = await _fetch(session, "POST", url, options, CHARACTERS_MAX, data=dict(parameters), headers=headers)
     try:
-        return parse_twiml(document)
+        return parse_twiml(document, url)
     except TwimlError as error:
         raise BotError(f"the voice URL {shown(url)} answered with TwiML that cannot be carried out: {error}") from error
 

@@ -1,6 +1,7 @@
 """A call with a bot on the other side: pacing, marks, clearing, digits, and how it ends. The bot is a real server."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -158,12 +159,58 @@ async def test_a_plivo_bot_sends_digits(bot: Bot) -> None:
         await caller.until(lambda: caller.digits == "42", "digits")
 
 
+async def test_digits_that_cannot_be_sent_end_nothing(bot: Bot) -> None:
+    """A caller without telephone-event: the log says so, once, and the bot goes on talking."""
+    with capture_logs() as logs:
+        async with calling(bot, dialect="plivo") as caller:
+            caller.refuse.add("send_dtmf")
+            await connected(caller, bot)
+            for _ in range(UNREADABLE_MAX):
+                await bot.send({"event": "sendDTMF", "dtmf": "1"})
+            await bot.send({"event": "checkpoint", "name": "end"})
+            await caller.until(lambda: bool(bot.events("playedStream")), "the checkpoint")
+    (warned,) = [line for line in logs if line["event"] == "bot.digits_not_sent"]
+    assert "refused by the test" in warned["error"]
+    assert ("answered", None) == (caller.record.outcome, caller.record.error)
+
+
+async def test_too_many_digits_in_a_message_are_dropped(bot: Bot) -> None:
+    """The engine takes them all or none; the log says how many are allowed."""
+    with capture_logs() as logs:
+        async with calling(bot, dialect="plivo") as caller:
+            await connected(caller, bot)
+            await bot.send({"event": "sendDTMF", "dtmf": "1" * 33})
+            await bot.send({"event": "sendDTMF", "dtmf": "2" * 32})
+            await caller.until(lambda: bool(caller.digits), "digits")
+    assert "2" * 32 == caller.digits
+    (dropped,) = [line for line in logs if line["event"] == "bot.messages_dropped"]
+    assert "33 digits in one message; 32 are allowed" == dropped["last"]
+
+
+async def test_a_plivo_bot_of_16_bits(bot: Bot) -> None:
+    """It is told of the stream's format, hears it, and may play another."""
+    options = {"dialect": "plivo", "content_type": "audio/x-l16;rate=16000"}
+    async with calling(bot, **options) as caller:  # type: ignore[arg-type]
+        await connected(caller, bot)
+        await caller.speak(tone(600, 400))
+        for rate_hz in (8000, 16_000):
+            payload = base64.b64encode(tone(900, 200, rate_hz).tobytes()).decode()
+            media = {"contentType": "audio/x-l16", "sampleRate": rate_hz, "payload": payload}
+            await bot.send({"event": "playAudio", "media": media})
+        await caller.until(lambda: caller.call.sent_ms >= 400, "sound")
+    assert {"encoding": "audio/x-l16", "sampleRate": 16_000} == bot.events("start")[0]["start"]["mediaFormat"]
+    assert loud_ms(np.frombuffer(bytes(bot.sound), np.int16), 16_000) >= 380
+    assert 400 == pytest.approx(loud_ms(caller.heard), abs=20)
+
+
 async def test_a_last_piece_of_a_frame_is_heard(bot: Bot) -> None:
-    """Sound that ends inside a frame is completed with silence, and does not wait for the next sentence."""
+    """Sound that ends inside a frame is completed with silence, and follows the frame before it at once."""
     async with calling(bot) as caller:
         await connected(caller, bot)
         await bot.say(tone(900, 110)[:-40])
         await caller.until(lambda: caller.call.sent_ms >= 120, "the last frame")
+        heard = np.flatnonzero(np.abs(caller.heard) > 2000)
+    assert 105 == pytest.approx((heard[-1] - heard[0]) / (RATE_HZ // 1000), abs=2)
 
 
 async def test_a_bot_that_closes_hangs_up_after_its_last_word(bot: Bot) -> None:
@@ -178,6 +225,17 @@ async def test_a_bot_that_closes_hangs_up_after_its_last_word(bot: Bot) -> None:
     assert 3000 == pytest.approx(loud_ms(heard), abs=60)
     assert ("answered", "agent", None) == (caller.record.outcome, caller.record.ended_by, caller.record.error)
     assert f"the bot at {bot.url} closed the stream" == caller.record.end_reason
+
+
+async def test_a_caller_does_not_have_to_hear_the_last_word_of_a_bot(bot: Bot) -> None:
+    """It hangs up while what a bot that closed had said is still being sent: that ends the handler, too."""
+    async with calling(bot) as caller:
+        await connected(caller, bot)
+        await bot.say(tone(900, 10_000))
+        await bot.close()
+        await bot.over.wait()
+        await caller.until(lambda: caller.call.sent_ms >= 100, "sound")
+    assert ("answered", "caller", None) == (caller.record.outcome, caller.record.ended_by, caller.record.error)
 
 
 @pytest.mark.parametrize("how", ["break_off", "1011", "4000"])
@@ -195,6 +253,27 @@ async def test_a_bot_that_breaks_off_fails_the_call(bot: Bot, how: str) -> None:
     assert ("failed", "agent") == (caller.record.outcome, caller.record.ended_by)
     assert expected == caller.record.end_reason
     assert (caller.record.error or "").startswith(expected)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning", "error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("with_fallback", [False, True])
+async def test_a_bot_that_resets_at_once_fails_the_call(sound_file: str, with_fallback: bool) -> None:
+    """After the 101 and before anything else: it is as if it broke off later."""
+
+    async def reset(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        assert request.transport is not None
+        request.transport.abort()
+        return socket
+
+    async with serving(reset) as address:
+        handler = WebSocketHandler(f"ws://{address}/", fallback_file=sound_file if with_fallback else "")
+        async with FakeCall(handler, sample_rate_hz=RATE_HZ) as caller:
+            await caller.until_ended()
+    expected = f"the bot at ws://{address}/ went away during the call (WebSocket close code 1006)"
+    assert ("failed", "agent", expected) == (caller.record.outcome, caller.record.ended_by, caller.record.error)
+    assert (400 if with_fallback else 0) == pytest.approx(loud_ms(caller.heard), abs=40)
 
 
 async def test_the_caller_hears_the_fallback_when_the_bot_breaks_off(bot: Bot, sound_file: str) -> None:
@@ -330,6 +409,18 @@ async def test_a_bot_that_is_no_websocket_refuses_the_call() -> None:
         await caller.until_ended()
     assert [180, 502] == caller.statuses
     assert (caller.record.end_reason or "").endswith("refused the WebSocket: HTTP status 401")
+
+
+async def test_a_bot_that_redirects_refuses_the_call() -> None:
+    """As with the providers, nobody follows; where to is not told to the record, as there may be secrets in it."""
+
+    async def redirect(_: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": "ftp://me:hush@x/?token=hush"})
+
+    async with serving(redirect) as address, FakeCall(WebSocketHandler(f"ws://{address}/?token=hush")) as caller:
+        await caller.until_ended()
+    assert [180, 502] == caller.statuses
+    assert f"the bot at ws://{address}/ refused the WebSocket: HTTP status 302" == caller.record.end_reason
 
 
 async def test_a_bot_that_does_not_answer_refuses_the_call() -> None:

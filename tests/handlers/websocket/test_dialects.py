@@ -2,12 +2,13 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from media.g711 import encode_mulaw
+from media.g711 import decode_mulaw, encode_mulaw
 from sip_agent.handlers.websocket import DIALECTS
 from sip_agent.handlers.websocket.dialect import (
     BotAudio,
@@ -31,7 +32,13 @@ INFO = StreamInfo(
 )
 FRAME = np.arange(-8000, 8000, 100, dtype=np.int16)
 MULAW = encode_mulaw(FRAME)
+PCM = decode_mulaw(MULAW).tobytes()
 PAYLOAD = base64.b64encode(MULAW).decode()
+
+
+def mp3(sound: bytes) -> str:
+    """Return a media message with this sound, that of a Telnyx bot in its default mode."""
+    return json.dumps({"event": "media", "media": {"payload": base64.b64encode(sound).decode()}})
 
 
 def build(name: str) -> Dialect:
@@ -158,7 +165,7 @@ def test_pcm_is_sound_and_little_else() -> None:
         ("telnyx", {"event": "mark", "mark": {"name": "a"}}, Mark("a")),
         ("telnyx", {"event": "clear"}, Clear()),
         ("telnyx", {"event": "stop"}, Stop()),
-        ("plivo", {"event": "playAudio", "media": {"payload": PAYLOAD}}, BotAudio(MULAW)),
+        ("plivo", {"event": "playAudio", "media": {"payload": PAYLOAD}}, BotAudio(PCM)),
         ("plivo", {"event": "checkpoint", "name": "a"}, Mark("a")),
         ("plivo", {"event": "clearAudio"}, Clear()),
         ("plivo", {"event": "sendDTMF", "dtmf": "12#"}, Digits("12#")),
@@ -171,6 +178,40 @@ def test_pcm_is_sound_and_little_else() -> None:
 def test_reads_what_a_bot_says(name: str, message: dict[str, Any], read: object) -> None:
     """Each message in each dialect."""
     assert read == build(name).read(json.dumps(message))
+
+
+def test_quiet_mulaw_is_no_mp3() -> None:
+    """It is full of bytes that could begin an MP3 frame."""
+    quiet = b"\xff\xfb\x79\x7d" + b"\xff\xfe\x7f\xfb" * 100
+    message = {"event": "media", "media": {"payload": base64.b64encode(quiet).decode()}}
+    assert BotAudio(quiet) == build("telnyx").read(json.dumps(message))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "rate"),
+    [("audio/x-mulaw", 8000), ("audio/x-mulaw;rate=8000", None), ("audio/x-l16", 8000), ("audio/x-l16", "16000")],
+)
+def test_plivo_plays_what_the_message_says(content_type: str, rate: object) -> None:
+    """mu-law or 16 bits, at 8 or 16 kHz, whatever the format of the stream is."""
+    is_mulaw, from_hz = "mulaw" in content_type, int(str(rate or 8000))
+    sound = np.repeat(FRAME, from_hz // 8000)
+    payload = base64.b64encode(encode_mulaw(sound) if is_mulaw else sound.tobytes()).decode()
+    media = {"contentType": content_type, "payload": payload} | ({"sampleRate": rate} if rate else {})
+    dialect = build("plivo")
+    read = dialect.read(json.dumps({"event": "playAudio", "media": media}))
+    assert isinstance(read, BotAudio)
+    assert len(FRAME) == len(dialect.decode(read.payload))
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16_000])
+def test_plivo_sends_16_bits(rate_hz: int) -> None:
+    """As the content type of the route says; `start` names it."""
+    dialect = DIALECTS["plivo"](replace(INFO, content_type=f"audio/x-l16;rate={rate_hz}"))
+    (start,) = [json.loads(message) for message in dialect.opening()]
+    media = json.loads(dialect.media(FRAME))
+    assert {"encoding": "audio/x-l16", "sampleRate": rate_hz} == start["start"]["mediaFormat"]
+    assert rate_hz == dialect.sample_rate_hz
+    assert FRAME.tobytes() == base64.b64decode(media["media"]["payload"])
 
 
 JUNK = ["", "x", "[]", "null", '"media"', "{}", '{"event":1}', "[" * 100_000]
@@ -194,7 +235,16 @@ def test_junk_is_unreadable(name: str, message: str) -> None:
         ("twilio", '{"event":"media","media":{"payload":"%%%"}}', "no base64"),
         ("twilio", '{"event":"media","media":{"payload":"é"}}', "no base64"),
         ("twilio", '{"event":"mark","mark":{}}', "'name' is missing"),
-        ("plivo", '{"event":"playAudio","media":{"payload":"","contentType":"audio/x-l16"}}', "contentType"),
+        ("plivo", '{"event":"playAudio","media":{"payload":"","contentType":"audio/wav"}}', "neither audio/x-mulaw"),
+        (
+            "plivo",
+            '{"event":"playAudio","media":{"payload":"","sampleRate":16000,"contentType":"audio/x-mulaw"}}',
+            "at 8000",
+        ),
+        ("plivo", '{"event":"playAudio","media":{"payload":"AA==","contentType":"audio/x-l16"}}', "half a sample"),
+        ("telnyx", mp3(b"ID3\x04\x00" + bytes(400)), "MP3.* stream_bidirectional_mode rtp"),
+        ("telnyx", mp3((b"\xff\xfb\x90\x64" + bytes(413)) * 2), "MP3"),
+        ("telnyx", mp3((b"\xff\xf3\x44\xc4" + bytes(92)) * 2), "MP3"),
         ("pcm", b"", "0 bytes"),
         ("pcm", b"abc", "3 bytes"),
         ("pcm", '{"type":"speech.started"}', "'data' is missing"),

@@ -33,6 +33,18 @@ from tests.handlers.websocket.bots import Bot
         ({"url": "ws://a/", "headers": {"a b": "c"}}, "headers: 'a b' is no header"),
         ({"url": "ws://a/", "headers": {"a": "b\r\nc: d"}}, "headers: 'a' is no header"),
         ({"url": "ws://a/", "headers": [1]}, r"headers is a table, not \[1\]"),
+        (
+            {"url": "ws://a/", "dialect": "pcm", "parameters": {"my key": "v"}},
+            "parameters: 'my key' is no header with a value of one line",
+        ),
+        (
+            {"url": "ws://a/", "content_type": "audio/x-l16;rate=8000"},
+            "content_type is for the dialect plivo, not twilio",
+        ),
+        (
+            {"url": "ws://a/", "dialect": "plivo", "content_type": "audio/wav"},
+            "content_type is one of audio/x-mulaw;rate=8000, .*, not 'audio/wav'",
+        ),
         ({"url": "ws://a/", "parameters": "x"}, "parameters is a table, not 'x'"),
         ({"url": 5}, "url is a text, not 5"),
         ({"url": "ws://a/", "connect_timeout_s": "five"}, "connect_timeout_s is a number, not 'five'"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from sip_agent.handlers.websocket import DIGIT_S, WebSocketHandler
 from sip_agent.handlers.websocket.voice_url import signature
@@ -109,6 +111,45 @@ async def test_the_voice_url_is_asked_and_its_bot_connected(bot: Bot, tmp_path: 
     assert "the TwiML of the voice URL came to its end" == caller.record.end_reason
 
 
+async def test_a_leading_pause_rings() -> None:
+    """The call is answered after it, as by Twilio; a caller that gives up meanwhile was never answered."""
+    twiml = '<Response><Pause length="60"/><Hangup/></Response>'
+    async with voice_url(twiml) as server, calling(server) as caller:
+        await caller.until(lambda: bool(server.forms), "the question")
+        await caller.hear(200)
+    assert [180, 487] == caller.statuses
+    assert "cancelled" == caller.record.outcome
+    async with voice_url('<Response><Pause length="0"/><Reject/></Response>') as server, calling(server) as caller:
+        await caller.until_ended()
+    assert [180, 603] == caller.statuses
+
+
+async def test_relative_addresses_begin_at_the_voice_url(bot: Bot) -> None:
+    """The sound and the bot are where the TwiML is; what is not taken note of is logged once."""
+    stream = f'<Stream url="{bot.url.removeprefix("ws:")}" statusCallback="/status"/>'
+    twiml = f'<Response><Play>/hi.wav</Play><Connect action="/after">{stream}</Connect></Response>'
+    with capture_logs() as logs:
+        async with voice_url(twiml) as server:
+            server.sound = wav(tone(700, 200))
+            async with calling(server) as caller:
+                await caller.until(lambda: bool(bot.events("start")), "start")
+    assert ["<Connect action>, <Stream statusCallback>"] == [
+        line["attributes"] for line in logs if line["event"] == "twiml.ignored"
+    ]
+    assert np.abs(caller.heard).max() > 2000
+
+
+async def test_digits_that_cannot_be_sent_are_left_out() -> None:
+    """The log says so, once; the next verb is carried out."""
+    with capture_logs() as logs:
+        async with voice_url('<Response><Play digits="123"/><Hangup/></Response>') as server:
+            handler = WebSocketHandler(voice_url=server.url)
+            async with FakeCall(handler, refuse=["send_dtmf"]) as caller:
+                await caller.until_ended()
+    assert 1 == len([line for line in logs if line["event"] == "bot.digits_not_sent"])
+    assert ("answered", "the TwiML of the voice URL hangs up") == (caller.record.outcome, caller.record.end_reason)
+
+
 async def test_plays_pauses_sends_digits_and_hangs_up() -> None:
     """The verbs around a stream, in order; the sound comes over HTTP."""
 
@@ -189,6 +230,29 @@ async def test_an_answer_that_cannot_be_carried_out_refuses_the_call(twiml: str,
     assert [180, 502] == caller.statuses
     assert message in (caller.record.end_reason or "")
     assert "tenant=1" not in (caller.record.end_reason or "")
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("/again?token=hush", "cannot be reached: it redirects again and again"),
+        ("ftp://me:hush@x/?token=hush", "cannot be reached: it redirects to an address that cannot be followed"),
+    ],
+)
+async def test_a_voice_url_that_redirects_nowhere_shows_no_secret(location: str, message: str) -> None:
+    """Neither of its own address nor of the one that it redirects to."""
+
+    async def redirect(_: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": location})
+
+    async with (
+        serving(redirect) as address,
+        FakeCall(WebSocketHandler(voice_url=f"http://{address}/voice?token=hush")) as caller,
+    ):
+        await caller.until_ended()
+    assert [180, 502] == caller.statuses
+    assert message in (caller.record.end_reason or "")
+    assert "hush" not in json.dumps(caller.record.to_dict())
 
 
 async def test_a_voice_url_that_is_not_there_refuses_the_call() -> None:
