@@ -9,11 +9,11 @@ import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +32,24 @@ when the caller interrupts, as the queue is flushed in the engine."""
 _INT16 = np.dtype(np.int16)
 
 
+UNDERRUN = "underrun"
+"""Cause of a gap: what was said ran dry in the middle."""
+
+STANDSTILL = "standstill"
+"""Cause of a gap: the whole agent was stopped, by its machine or its container, for half a second or longer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortCounters:
-    """What a port has counted since it was opened, in frames of 20 ms (`late`: waited over 60 ms)."""
+    """What a port has counted since it was opened, in frames of 20 ms (`late`: waited over 60 ms).
+
+    `pauses` are those sent as silence between two stretches of sound of which the first was not finished.
+    """
 
     sent: int = 0
     late: int = 0
     underruns: int = 0
+    pauses: int = 0
     overruns: int = 0
     capture_overruns: int = 0
 
@@ -163,14 +174,19 @@ class CallAudio:
 
     __slots__ = (
         "__weakref__",
+        "_breaks",
         "_clock",
         "_dropped_frames",
         "_frame_bytes",
         "_frame_samples",
         "_generation",
+        "_held",
         "_on_close",
-        "_on_underrun",
+        "_on_gap",
         "_open",
+        "_paused",
+        "_pauses_seen",
+        "_playing_from",
         "_port",
         "_read",
         "_rest",
@@ -203,8 +219,10 @@ class CallAudio:
         self._frame_samples = samples_per_frame(port.sample_rate_hz)
         self._frame_bytes = self._frame_samples * _INT16.itemsize
         self._streams: list[weakref.ref[FrameStream]] = []
-        self._on_underrun: Callable[[int], None] | None = None
-        self._sent_seen = self._underruns_seen = 0
+        self._on_gap: Callable[[str, int], None] | None = None
+        self._sent_seen = self._underruns_seen = self._pauses_seen = self._breaks = 0
+        self._playing_from: int | None = None
+        self._held = self._paused = False
         self._was_sending = False
         self._taps: list[Callable[[bytes], None]] = []
         self._on_close: list[Callable[[], None]] = []
@@ -230,9 +248,9 @@ class CallAudio:
             on_received(received)
         frames_sent = self._sent()
         if sending := frames_sent != self._sent_seen:
-            self._sent_seen = frames_sent
             if not self._was_sending:
                 self._on_sending_again()
+            self._sent_seen = frames_sent
         self._was_sending = sending
         if self._room:
             self._release_waiters()
@@ -249,9 +267,19 @@ class CallAudio:
         port = self._port
         self._write = lambda frames: port.write(alter(frames, port.queued()))
 
-    def watch(self, on_underrun: Callable[[int], None]) -> None:
-        """Have `on_underrun` called with the milliseconds of a gap in what was sent, once it is over."""
-        self._on_underrun = on_underrun
+    def watch(self, on_gap: Callable[[str, int], None]) -> None:
+        """Have `on_gap` called with the cause and the milliseconds of a gap in what was sent, once it is over."""
+        self._on_gap = on_gap
+
+    def note_standstill(self, gap_ms: int) -> None:
+        """Take notice that the media clock has just left out so much time: the whole agent stood still."""
+        if self._on_gap is not None:
+            self._on_gap(STANDSTILL, gap_ms)
+
+    def hold(self, *, on: bool) -> None:
+        """Keep what is queued while the peer holds the call and hears nothing (RFC 3264 §8.4), or go on with it."""
+        self._held = on
+        self._port.pause(self._held or self._paused)
 
     def listen(self, on_received: Callable[[bytes], None], on_close: Callable[[], None]) -> None:
         """Have `on_received` called in every tick with what was received in it (int16), until `on_close` is."""
@@ -297,7 +325,7 @@ class CallAudio:
                 self._wrote = True
                 samples = samples[taken * self._frame_samples :]
             else:
-                await self._wait_for_tick()
+                await self._next_tick()
 
     async def play(self, source: str | Path | npt.NDArray[np.int16], *, loop: bool = False) -> Playback:
         """Send a sound file (any that soundfile reads) or samples; returns when the last of it was sent.
@@ -309,15 +337,18 @@ class CallAudio:
     async def play_blocks(self, source: AsyncGenerator[npt.NDArray[np.int16], None]) -> Playback:
         """Send sound that comes piece by piece, as `play` does; closes `source`."""
         generation = self._generation
-        start_ms = self.sent_ms + self.queued_ms
-        async with aclosing(source) as blocks:
-            async for block in blocks:
-                if generation != self._generation:
-                    break
-                await self.send(block)
-        if generation == self._generation:
-            await self.drained()
-        return Playback(played_ms=max(0, self.sent_ms - start_ms), interrupted=generation != self._generation)
+        start = self._port.sent() + self._port.queued()
+        outer, self._playing_from = self._playing_from, start
+        try:
+            async with aclosing(source) as blocks:
+                while (block := await self._next_block(blocks, generation)) is not None:
+                    await self.send(block)
+            if generation == self._generation:
+                await self.drained()
+        finally:
+            self._playing_from = outer
+        played_ms = max(0, self._port.sent() - start) * FRAME_MS
+        return Playback(played_ms=played_ms, interrupted=generation != self._generation)
 
     @property
     def sent_ms(self) -> int:
@@ -338,15 +369,17 @@ class CallAudio:
         while self.sent_ms < position_ms and generation == self._generation:
             if not self._open:
                 raise CallEnded("the call is over: not all was sent")
-            await self._wait_for_tick()
+            await self._next_tick()
 
     def pause(self) -> None:
         """Fall silent from the next tick on, and keep what is queued."""
+        self._paused = True
         self._port.pause(True)
 
     def resume(self) -> None:
         """Go on with what was queued when the playback was paused."""
-        self._port.pause(False)
+        self._paused = False
+        self._port.pause(self._held)
 
     def stop(self) -> int:
         """Stop all playback and drop what is queued, from the next tick on; returns milliseconds dropped."""
@@ -354,7 +387,7 @@ class CallAudio:
         self._rest = self._rest[:0]
         dropped = self._port.flush()
         self._port.finish()
-        self._port.pause(False)
+        self.resume()
         return dropped * FRAME_MS
 
     async def drained(self) -> None:
@@ -368,15 +401,16 @@ class CallAudio:
         while self._port.queued():
             if not self._open:
                 raise CallEnded("the call is over: not all was sent")
-            await self._wait_for_tick()
+            await self._next_tick()
 
     def late_frames(self) -> int:
         """Return how many received frames were taken late by the event loop, or never by the handler."""
         return self._port.counters().late + self._dropped_frames
 
     def counters(self) -> PortCounters:
-        """Return what the port has counted."""
-        return self._port.counters()
+        """Return what the port has counted; a pause amid a playback is an underrun, however long."""
+        counters = self._port.counters()
+        return replace(counters, underruns=counters.underruns + self._breaks)
 
     def close(self) -> None:
         """End every stream and let nobody wait any longer."""
@@ -403,11 +437,37 @@ class CallAudio:
             self.first_sent_at = self._clock()
 
     def _on_sending_again(self) -> None:
-        """Tell of a gap that is over: the port knows which pauses were none of ours."""
-        underruns = self._port.counters().underruns
-        if underruns > self._underruns_seen and self._on_underrun is not None:
-            self._on_underrun((underruns - self._underruns_seen) * FRAME_MS)
-        self._underruns_seen = underruns
+        """Tell of a gap that is over: the port knows which were none of ours, but not what is one playback."""
+        counters = self._port.counters()
+        gap = counters.underruns - self._underruns_seen
+        if self._playing_from is not None and self._playing_from < self._sent_seen:
+            broken = counters.pauses - self._pauses_seen
+            self._breaks += broken
+            gap += broken
+        if gap and self._on_gap is not None:
+            self._on_gap(UNDERRUN, gap * FRAME_MS)
+        self._underruns_seen, self._pauses_seen = counters.underruns, counters.pauses
+
+    async def _next_block(
+        self, blocks: AsyncGenerator[npt.NDArray[np.int16], None], generation: int
+    ) -> npt.NDArray[np.int16] | None:
+        """Return the next piece of a playback; None at its end, or when it is stopped, however slow its source is."""
+
+        async def fetch() -> npt.NDArray[np.int16] | None:
+            return await anext(blocks, None)
+
+        fetching = asyncio.create_task(fetch())
+        try:
+            while not fetching.done() and generation == self._generation:
+                if not self._open:
+                    raise CallEnded("the call is over: nothing can be sent")
+                either: list[asyncio.Future[Any]] = [fetching, self._next_tick()]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not fetching.done():
+                fetching.cancel()
+                await asyncio.wait({fetching})
+        return fetching.result() if generation == self._generation else None
 
     def _note_dropped(self) -> None:
         self._dropped_frames += 1
@@ -418,10 +478,10 @@ class CallAudio:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def _wait_for_tick(self) -> None:
+    def _next_tick(self) -> asyncio.Future[None]:
         waiter = asyncio.get_running_loop().create_future()
         self._room.append(waiter)
-        await waiter
+        return waiter
 
 
 async def _blocks(

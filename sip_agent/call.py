@@ -47,6 +47,12 @@ from sip_agent.transcript import Transcript
 STALLS_MAX = 1000
 """Stalls that a record keeps: a call with more has said enough."""
 
+DIGIT_S = 0.3
+"""How long a digit takes as RFC 4733 event, with the pause after it."""
+
+DIGITS_AT_ONCE = 16
+"""Digits that are handed to the engine, which keeps 32 in line, in one go."""
+
 _URI = re.compile(r"(?:sips?|tel):[!#-;=?-~]+", re.IGNORECASE)
 """A URI that can be called, in the characters that stand for themselves between angle brackets."""
 
@@ -99,6 +105,7 @@ class Call:
         self._digits = Digits()
         self._on_hold = False
         self._transferred: asyncio.Future[int] | None = None
+        self._digits_end_s = 0.0
         self._hearing = hearing
         self._speech = speech
         self._clock = clock
@@ -316,14 +323,25 @@ class Call:
         return digits
 
     async def send_dtmf(self, digits: str, method: str = DtmfMethod.RFC4733) -> None:
-        """Send DTMF digits (0-9 * # A-D) as RFC 4733 events, or with `info` by SIP INFO."""
+        """Send DTMF digits (0-9 * # A-D) as RFC 4733 events, or with `info` by SIP INFO.
+
+        Events are queued, as sound is: returns when no more than 32 are left to be sent, which `drained` waits for.
+        """
         wrong = sorted(set(digits.upper()) - DTMF_DIGITS)
         if wrong:
             raise ValueError(f"DTMF digits are 0-9 * # A-D, not {''.join(wrong)!r}")
         if method not in {DtmfMethod.RFC4733, DtmfMethod.INFO}:
             raise ValueError(f"digits are sent by 'rfc4733' or 'info', not {method!r}")
         self._audio("send_dtmf")
-        await self._dialog.send_dtmf(digits.upper(), method)
+        if method == DtmfMethod.INFO:
+            await self._dialog.send_dtmf(digits.upper(), method)
+            return
+        for start in range(0, len(digits), DIGITS_AT_ONCE):
+            await self._digits_sent(but=DIGITS_AT_ONCE)
+            portion = digits[start : start + DIGITS_AT_ONCE].upper()
+            await self._dialog.send_dtmf(portion, method)
+            now_s = asyncio.get_running_loop().time()
+            self._digits_end_s = max(now_s, self._digits_end_s) + DIGIT_S * len(portion)
 
     def tool_call(self, name: str, arguments: Mapping[str, Any], result: Any = None) -> None:
         """Note in the transcript that the agent used a tool."""
@@ -334,9 +352,10 @@ class Call:
         return self._offset_ms(self._clock())
 
     async def drained(self) -> None:
-        """Wait until what was queued has been sent."""
+        """Wait until what was queued has been sent, sound and digits."""
         if self._dialog.audio is not None:
             await self._dialog.audio.drained()
+        await self._digits_sent()
 
     def note(self, event: CallEvent) -> None:
         """Take a fact from the user agent into the record and let whoever waits for it know."""
@@ -377,7 +396,8 @@ class Call:
         record.srtp = event.srtp or record.srtp
         self._on_hold = event.on_hold
         if audio is not None:
-            audio.watch(self._note_underrun)
+            audio.watch(self._note_gap)
+            audio.hold(on=event.on_hold)
             self._listen_for_tones(audio, telephone_event=event.telephone_event)
         self.log.info("call.media_changed", codec=event.codec, srtp=event.srtp, on_hold=event.on_hold)
 
@@ -401,9 +421,15 @@ class Call:
         if event.final and not self._transferred.done():
             self._transferred.set_result(event.status)
 
-    def _note_underrun(self, gap_ms: int) -> None:
+    async def _digits_sent(self, *, but: int = 0) -> None:
+        """Wait until the digits sent as events have left, or all `but` so many."""
+        left_s = self._digits_end_s - asyncio.get_running_loop().time() - but * DIGIT_S
+        if left_s > 0:
+            await asyncio.wait([self.disconnected], timeout=left_s)
+
+    def _note_gap(self, cause: str, gap_ms: int) -> None:
         ended_ms = max(0, self.elapsed_ms() - FRAME_MS)  # the frame after the gap was sent in this tick
-        self.note_stall("underrun", max(0, ended_ms - gap_ms), ended_ms)
+        self.note_stall(cause, max(0, ended_ms - gap_ms), ended_ms)
 
     def _listen_for_tones(self, audio: CallAudio, *, telephone_event: bool) -> None:
         """Listen for digits in the sound, where the peer has no other way to send them or we are told to."""

@@ -25,8 +25,8 @@ HANDLER_GRACE_S = 5.0
 CANCEL_GRACE_S = 1.0
 """What a cancelled handler gets to clean up, before it is left behind."""
 
-DRAIN_S = 2.0
-"""What is queued when a handler returns is still sent; more than this cannot be queued."""
+DRAIN_S = 10.0
+"""What is queued when a handler returns is still sent: half a second of sound, 32 digits, not more."""
 
 LONGEST_DURATION = "the longest duration of"
 """How the end reason of a call begins that was longer than it may be."""

@@ -34,11 +34,11 @@ class FrameRings:
         self._to_send: deque[bytes] = deque()
         self._capture: deque[tuple[bytes, bytes]] = deque(maxlen=CAPTURE_FRAMES)
         self._last_sent = self._silence
-        self._streaming = self._paused = False
+        self._streaming = self._paused = self._abandoned = False
         self._finish_at: int | None = None
         self._cushion_left = self._gap = 0
         self._written = self._sent = self._flushed = 0
-        self._late = self._underruns = self._overruns = self._capture_overruns = 0
+        self._late = self._underruns = self._pauses = self._overruns = self._capture_overruns = 0
 
     def exchange(self, received: bytes) -> bytes:
         """Let 20 ms pass: take the frame that was received and return the one to send."""
@@ -75,6 +75,10 @@ class FrameRings:
         if not self._streaming:
             self._streaming = True
             self._cushion_left = self._cushion_frames
+            if self._abandoned:
+                self._pauses += self._gap + self._cushion_frames
+            self._abandoned = False
+            self._gap = 0
         size = self._frame_bytes
         self._to_send.extend(frames[start : start + size] for start in range(0, taken * size, size))
         self._written += taken
@@ -117,6 +121,7 @@ class FrameRings:
             sent=self._sent,
             late=self._late,
             underruns=self._underruns,
+            pauses=self._pauses,
             overruns=self._overruns,
             capture_overruns=self._capture_overruns,
         )
@@ -138,10 +143,11 @@ class FrameRings:
         return frame
 
     def _note_gap(self) -> None:
-        if not self._streaming:
-            return
         finished = self._finish_at is not None and self._sent + self._flushed >= self._finish_at
-        self._gap += 1
-        if finished or self._gap > GAP_LIMIT_FRAMES:
-            self._streaming = False
+        if finished:
+            self._streaming = self._abandoned = False
             self._gap = 0
+        elif self._streaming or self._abandoned:
+            self._gap += 1
+            if self._gap > GAP_LIMIT_FRAMES:
+                self._streaming, self._abandoned = False, True

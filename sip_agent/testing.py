@@ -130,7 +130,7 @@ class FakePort:
         self._received: deque[AudioFrame] = deque(maxlen=RECEIVED_FRAMES)
         self._to_send: deque[AudioFrame] = deque()
         self._capture: deque[AudioFrame] = deque()
-        self._sent = self._late = self._overruns = self._underruns = self._gap = 0
+        self._sent = self._late = self._overruns = self._underruns = self._pauses = self._gap = 0
 
     def tick(self, said: AudioFrame | None = None) -> AudioFrame:
         """Let 20 ms pass: take what the caller says and return what it hears."""
@@ -187,17 +187,26 @@ class FakePort:
 
     def counters(self) -> PortCounters:
         """See `AudioPort`."""
-        return PortCounters(sent=self._sent, late=self._late, underruns=self._underruns, overruns=self._overruns)
+        return PortCounters(
+            sent=self._sent,
+            late=self._late,
+            underruns=self._underruns,
+            pauses=self._pauses,
+            overruns=self._overruns,
+        )
 
     def _follow(self, speaking: bool) -> None:
         """Count a gap in a stretch of sound when the stretch goes on; a long one was a pause."""
         if speaking:
-            self._underruns += self._gap
-            self._gap = 0
-        elif self._sent and not self.finished and not self.paused:
-            self._gap += 1
             if self._gap > GAP_LIMIT_FRAMES:
-                self.finished, self._gap = True, 0
+                self._pauses += self._gap
+            else:
+                self._underruns += self._gap
+            self._gap = 0
+        elif self.finished:
+            self._gap = 0
+        elif self._sent and not self.paused:
+            self._gap += 1
 
 
 class FakeDialog:

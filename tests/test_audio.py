@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,6 +70,75 @@ async def line() -> AsyncIterator[Line]:
     line = Line()
     yield line
     line.audio.close()
+
+
+class TestSlowSource:
+    """A playback whose sound is late in coming."""
+
+    async def test_is_stopped_at_once(self, line: Line) -> None:
+        """Nobody waits for sound that is not wanted any more, and its source is closed."""
+        closed = asyncio.Event()
+
+        async def hangs() -> AsyncGenerator[Samples, None]:
+            try:
+                yield constant(2, 7)
+                await asyncio.get_running_loop().create_future()
+            finally:
+                closed.set()
+
+        playing = asyncio.create_task(line.audio.play_blocks(hangs()))
+        await line.tick(5)
+        line.audio.stop()
+        await line.tick(2)
+
+        assert closed.is_set()
+        assert playing.done()
+        assert Playback(played_ms=40, interrupted=True) == await playing
+
+    async def test_ends_with_the_call(self, line: Line) -> None:
+        """Nor does anybody wait for it in a call that is over."""
+
+        async def hangs() -> AsyncGenerator[Samples, None]:
+            await asyncio.get_running_loop().create_future()
+            yield constant(1, 7)
+
+        playing = asyncio.create_task(line.audio.play_blocks(hangs()))
+        await line.tick()
+        line.audio.close()
+
+        with pytest.raises(CallEnded):
+            await playing
+
+    async def test_fails(self, line: Line) -> None:
+        """What goes wrong in a source is for who plays it."""
+
+        async def breaks() -> AsyncGenerator[Samples, None]:
+            yield constant(1, 7)
+            raise AudioFileError("the server was silent")
+
+        playing = asyncio.create_task(line.audio.play_blocks(breaks()))
+        await line.tick_until(playing)
+        with pytest.raises(AudioFileError, match="the server was silent"):
+            await playing
+
+
+class TestHold:
+    """A peer that hears nothing for a while."""
+
+    async def test_sound_waits(self, line: Line) -> None:
+        """What is queued is kept until the peer is back, also if a barge-in pauses and resumes it meanwhile."""
+        playing = asyncio.create_task(line.audio.play(constant(10, 7)))
+        before = await line.tick(4)
+        line.audio.hold(on=True)
+        line.audio.pause()
+        line.audio.resume()
+        during = await line.tick(20)
+        line.audio.hold(on=False)
+        after = await line.tick_until(playing)
+
+        assert [4, 0, 6] == [int(np.count_nonzero(sound)) // FRAME for sound in (before, during, after)]
+        assert Playback(played_ms=200, interrupted=False) == await playing
+        assert 0 == line.audio.counters().underruns
 
 
 class TestSend:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -518,6 +518,39 @@ class TestStalls:
         await caller.hear(300)
 
         assert [{"cause": "underrun", "started_ms": 200, "ended_ms": 260}] == caller.record.stalls
+
+    async def test_a_long_gap_in_a_playback(self, caller: FakeCall) -> None:
+        """Silence amid one playback is ours, however long; between two sounds that a handler sends it may be meant."""
+
+        async def slow_sentences() -> AsyncGenerator[Samples, None]:
+            yield np.ones(5 * 320, np.int16)
+            await spoken.wait()
+            yield np.ones(5 * 320, np.int16)
+
+        spoken = asyncio.Event()
+        await caller.call.answer()
+        await caller.call.send(np.ones(5 * 320, np.int16))
+        await caller.hear(400)
+        assert caller.audio is not None
+        playing = asyncio.create_task(caller.audio.play_blocks(slow_sentences()))
+        await caller.hear(600)
+        spoken.set()
+        await caller.hear(300)
+        await playing
+
+        (stall,) = caller.record.stalls
+        assert ("underrun", 500) == (stall["cause"], stall["started_ms"])
+        assert 1000 <= stall["ended_ms"] <= 1040
+        assert (stall["ended_ms"] - 500) // 20 == caller.audio.counters().underruns
+
+    async def test_a_standstill(self, caller: FakeCall) -> None:
+        """Time that the whole agent has missed is a stall of its own."""
+        await caller.call.answer()
+        await caller.hear(1000)
+        assert caller.audio is not None
+        caller.audio.note_standstill(600)
+
+        assert [{"cause": "standstill", "started_ms": 380, "ended_ms": 980}] == caller.record.stalls
 
     async def test_a_pause_of_the_speaker(self, caller: FakeCall) -> None:
         """Silence after a finished playback is nobody's fault."""

@@ -77,6 +77,8 @@ public:
     /* Ticks that began more than 10 ms after their time, and the longest such delay. */
     std::uint64_t late_ticks() const { return late_ticks_.get(); }
     std::uint64_t max_lag_us() const { return max_lag_us_.load(std::memory_order_relaxed); }
+    /* Ticks that never came, as the process stood still for too long for the clock to catch up. */
+    std::uint64_t skipped_ticks() const { return skipped_clock_ticks().get(); }
 
 private:
     using Clock = std::chrono::steady_clock;
@@ -104,7 +106,10 @@ private:
             due_ = now;
             return;
         }
-        if (lag > kGivesUpAfter) due_ = now;
+        if (lag > kGivesUpAfter) {
+            due_ = now;
+            skipped_clock_ticks().add(static_cast<std::uint64_t>(lag / tick_));
+        }
         const auto lag_us =
             static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(lag).count());
         if (lag > kLateAfter) late_ticks_.add();

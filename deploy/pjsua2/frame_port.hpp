@@ -38,6 +38,7 @@ public:
           playout(bytes(), sizes.send_frames, sizes.gap_limit_ticks, sizes.cushion_frames),
           received(bytes(), sizes.received_frames),
           capture(2 * bytes(), sizes.capture_frames),
+          skips(sizeof(Skip), kSkips),
           capture_on_(sizes.capture_frames > 0),
           silence_(samples),
           sent_(samples) {
@@ -63,7 +64,16 @@ public:
         release(offered_.exchange(stream, std::memory_order_acq_rel));
     }
 
+    /* So many ticks never came before the frame of that number (from 0) was captured. */
+    struct Skip {
+        std::uint64_t before;
+        std::uint64_t ticks;
+    };
+
 private:
+    static constexpr unsigned kSkips = 8;
+    static constexpr std::uint64_t kMaxSkip = 3000;  // a minute: more would be no recording of a call
+
     std::size_t bytes() const { return samples_ * sizeof(pj_int16_t); }
 
     // Declared before the rings, which are sized by it.
@@ -74,6 +84,7 @@ public:
     Playout playout;
     FrameRing received;
     FrameRing capture;
+    FrameRing skips;
     Counter ticks;
     Counter overruns;
     Counter capture_overruns;
@@ -111,6 +122,7 @@ private:
     /* The bridge brings what the caller said in this tick; every tick, if only to say that nobody talks to this port. */
     static pj_status_t on_put_frame(pjmedia_port* port, pjmedia_frame* frame) {
         FrameExchange& self = of(port);
+        self.note_skipped();
         if (self.offered_.load(std::memory_order_relaxed) != no_offer()) {
             release(std::exchange(self.stream_, self.offered_.exchange(no_offer(), std::memory_order_acq_rel)));
         }
@@ -152,6 +164,14 @@ private:
         end_tick(heard, std::exchange(sent_pending_, false) ? sent_.data() : silence_.data());
     }
 
+    void note_skipped() {
+        const std::uint64_t clock_skipped = skipped_clock_ticks().get();
+        const std::uint64_t skipped = clock_skipped - std::exchange(skipped_seen_, clock_skipped);
+        if (skipped == 0 || ticks.get() == 0 || !capture_on_) return;
+        const Skip skip{capture.written(), std::min(skipped, kMaxSkip)};
+        if (skips.write(&skip, 1) == 0) capture_overruns.add(skipped);
+    }
+
     void end_tick(const pj_int16_t* heard, const pj_int16_t* said) {
         ticks.add();
         if (received.write(heard, 1) == 0) overruns.add();
@@ -190,6 +210,7 @@ private:
     const std::vector<pj_int16_t> silence_;
     std::vector<pj_int16_t> sent_;  // the frame handed to the bridge in the current tick
     bool sent_pending_ = false;
+    std::uint64_t skipped_seen_ = 0;
     pjmedia_port* stream_ = nullptr;  // the clock thread's
     std::atomic<pjmedia_port*> offered_{no_offer()};  // what is to take its place
     pjmedia_port port_{};

@@ -68,6 +68,8 @@ public:
         init_module(door_, "mod-sip-agent-door", PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 2);
         init_module(gate_, "mod-sip-agent-gate", PJSIP_MOD_PRIORITY_UA_PROXY_LAYER - 8);
         for (pjsip_module* module : modules()) check(pjsip_endpt_register_module(endpoint, module), "InviteGate()");
+        withdraw(endpoint, PJSIP_H_ALLOW, {"REFER", "SUBSCRIBE", "PUBLISH", "MESSAGE"});
+        withdraw(endpoint, PJSIP_H_SUPPORTED, {"replaces"});
         sip_thread_ = std::this_thread::get_id();
         open_ = true;
     }
@@ -289,10 +291,22 @@ private:
     }
 
     /* What belongs to a call. Not MESSAGE, SUBSCRIBE and PUBLISH: nobody here needs them, and what they carry would reach
-     * the parsers of presence documents. */
+     * the parsers of presence documents. Not REFER: it would have us call whomever the caller names. */
     static bool serves_in_dialog(const pjsip_method& method) {
         if (method.id == PJSIP_REGISTER_METHOD) return false;
-        return method.id != PJSIP_OTHER_METHOD || is_one_of(method, {"UPDATE", "PRACK", "INFO", "REFER", "NOTIFY"});
+        return method.id != PJSIP_OTHER_METHOD || is_one_of(method, {"UPDATE", "PRACK", "INFO", "NOTIFY"});
+    }
+
+    /* What the stack offers in Allow and Supported, and we refuse. */
+    static void withdraw(pjsip_endpoint* endpoint, int header, std::initializer_list<const char*> names) {
+        const void* offered = pjsip_endpt_get_capability(endpoint, header, nullptr);
+        if (!offered) return;
+        auto* list = const_cast<pjsip_generic_array_hdr*>(static_cast<const pjsip_generic_array_hdr*>(offered));
+        const auto is_named = [&names](const pj_str_t& value) {
+            return std::any_of(names.begin(), names.end(),
+                               [&value](const char* name) { return pj_stricmp2(&value, name) == 0; });
+        };
+        list->count = static_cast<unsigned>(std::remove_if(list->values, list->values + list->count, is_named) - list->values);
     }
 
     pj_bool_t hold_invite(pjsip_rx_data* rdata) {

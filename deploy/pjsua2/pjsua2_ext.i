@@ -31,6 +31,32 @@ PyObject* drain(sip_agent::FrameRing& ring, std::size_t waiting) {
     return bytes;
 }
 
+/* The captured pairs, with silence in the place of the ticks that never came. */
+PyObject* drain_capture(sip_agent::FrameExchange& exchange) {
+    const std::uint64_t begin = exchange.capture.claimed();
+    PyObject* captured = drain(exchange.capture, exchange.capture.size());
+    if (!captured || exchange.skips.size() == 0) return captured;
+    const std::size_t frame_bytes = exchange.capture.frame_bytes();
+    const std::size_t captured_bytes = static_cast<std::size_t>(PyBytes_GET_SIZE(captured));
+    std::string whole;
+    std::size_t copied = 0;
+    sip_agent::FrameExchange::Skip skip;
+    try {
+        while (exchange.skips.read(&skip, 1)) {  // one that belongs behind these frames ends them
+            const std::size_t position = std::min(static_cast<std::size_t>(skip.before - begin) * frame_bytes, captured_bytes);
+            whole.append(PyBytes_AS_STRING(captured) + copied, position - copied);
+            whole.append(static_cast<std::size_t>(skip.ticks) * frame_bytes, '\0');
+            copied = position;
+        }
+        whole.append(PyBytes_AS_STRING(captured) + copied, captured_bytes - copied);
+    } catch (const std::bad_alloc&) {
+        Py_DECREF(captured);
+        return PyErr_NoMemory();
+    }
+    Py_DECREF(captured);
+    return PyBytes_FromStringAndSize(whole.data(), static_cast<Py_ssize_t>(whole.size()));
+}
+
 /* FramePort.read, write and sent are called for every frame of every call. They are functions of the interpreter's own
  * kind, each with a share of the rings: the way through SWIG's proxy objects costs several times what they do. */
 using ExchangeShare = std::shared_ptr<sip_agent::FrameExchange>;
@@ -154,6 +180,7 @@ bool trim_memory() { return malloc_trim(0) != 0; }
 %keeps_interpreter_lock(BridgeClock::ticks)
 %keeps_interpreter_lock(BridgeClock::late_ticks)
 %keeps_interpreter_lock(BridgeClock::max_lag_us)
+%keeps_interpreter_lock(BridgeClock::skipped_ticks)
 %keeps_interpreter_lock(Waker::wake)
 %keeps_interpreter_lock(MessageTap::take)
 %keeps_interpreter_lock(InviteGate::stats)
@@ -223,6 +250,7 @@ bool trim_memory() { return malloc_trim(0) != 0; }
 %attribute(sip_agent::BridgeClock, unsigned long long, ticks, ticks);
 %attribute(sip_agent::BridgeClock, unsigned long long, late_ticks, late_ticks);
 %attribute(sip_agent::BridgeClock, unsigned long long, max_lag_us, max_lag_us);
+%attribute(sip_agent::BridgeClock, unsigned long long, skipped_ticks, skipped_ticks);
 %attributestring(sip_agent::HeldInvite, std::string, source_host, source_host);
 %attribute(sip_agent::HeldInvite, int, source_port, source_port);
 %attributestring(sip_agent::HeldInvite, std::string, local_host, local_host);
@@ -254,8 +282,7 @@ public:
     PyObject* _bind_sent() { return bind(&sent_method, $self->exchange()); }
 
     PyObject* read_capture() {
-        sip_agent::FrameRing& capture = $self->exchange()->capture;
-        return drain(capture, capture.size());
+        return drain_capture(*$self->exchange());
     }
 
     int flush() { return static_cast<int>($self->exchange()->playout.flush()); }
@@ -268,10 +295,10 @@ public:
         const sip_agent::Playout& playout = exchange.playout;
         using Number = unsigned long long;
         return Py_BuildValue(
-            "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "ticks", Number{exchange.ticks.get()}, "written",
+            "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "ticks", Number{exchange.ticks.get()}, "written",
             Number{playout.written()}, "sent", Number{playout.sent()}, "flushed", Number{playout.flushed()}, "queued",
             Number{playout.queued()}, "underruns", Number{playout.underruns()}, "pauses", Number{playout.pauses()},
-            "late", Number{exchange.late.get()}, "overruns", Number{exchange.overruns.get()}, "capture_overruns",
+            "pause_ticks", Number{playout.pause_ticks()}, "late", Number{exchange.late.get()}, "overruns", Number{exchange.overruns.get()}, "capture_overruns",
             Number{exchange.capture_overruns.get()});
     }
 }

@@ -19,6 +19,12 @@ private:
     std::atomic<std::uint64_t> value_{0};
 };
 
+/* Ticks that the clock of the bridge left out, and will never make up for: its thread counts them. */
+inline Counter& skipped_clock_ticks() {
+    static Counter ticks;
+    return ticks;
+}
+
 /* One producer thread writes, flushes, finishes and pauses; the clock thread asks for next() once per tick.
  *
  * A *stream* begins with the first frame after nothing was playing, and ends where finish() or flush() said so, or with
@@ -56,6 +62,8 @@ public:
     std::uint64_t sent() const { return ring_.claimed() - flushed_.get(); }
     std::uint64_t underruns() const { return underruns_.get(); }
     std::uint64_t pauses() const { return pauses_.get(); }
+    /* Silent ticks of those pauses, the cushion after each included. */
+    std::uint64_t pause_ticks() const { return pause_ticks_.get(); }
 
     /* Clock thread. Fills `frame`, or returns false for a tick of silence. */
     bool next(void* frame) {
@@ -81,7 +89,10 @@ private:
     enum class State { kIdle, kStarting, kPlaying };
 
     void begin_stream() {
-        if (abandoned_) pauses_.add();
+        if (abandoned_) {
+            pauses_.add();
+            pause_ticks_.add(gap_ + cushion_);
+        }
         abandoned_ = false;
         gap_ = 0;
         silence_left_ = cushion_;
@@ -90,12 +101,13 @@ private:
 
     void note_empty_tick(bool ended) {
         if (ended) abandoned_ = false;
+        if (abandoned_) ++gap_;
         if (state_ == State::kIdle) return;
         if (!ended && state_ == State::kPlaying && ++gap_ <= gap_limit_) return;
         abandoned_ = !ended && state_ == State::kPlaying;  // a pause if more audio comes, else the unmarked end
         state_ = State::kIdle;
         silence_left_ = 0;
-        gap_ = 0;
+        if (!abandoned_) gap_ = 0;
     }
 
     FrameRing ring_;
@@ -106,6 +118,7 @@ private:
     std::atomic<bool> paused_{false};             // producer writes
     Counter underruns_;                           // the clock thread writes this and all below
     Counter pauses_;
+    Counter pause_ticks_;
     State state_ = State::kIdle;
     unsigned silence_left_ = 0;
     unsigned gap_ = 0;

@@ -210,7 +210,7 @@ class Endpoint:
         status = held.pass_on()
         dialog, self._passed = self._passed, None
         if dialog is None:
-            status = status or SipStatus.SERVER_INTERNAL_ERROR
+            status = status if status >= 300 else SipStatus.SERVER_INTERNAL_ERROR
             raise StackRefusal(status, f"the SIP stack refused the INVITE: {reason_phrase(status)}")
         return dialog
 

@@ -76,6 +76,7 @@ class NativeFramePort:
             sent=counted["sent"],
             late=counted["late"],
             underruns=counted["underruns"],
+            pauses=counted["pause_ticks"],
             overruns=counted["overruns"],
             capture_overruns=counted["capture_overruns"],
         )

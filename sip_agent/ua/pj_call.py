@@ -77,6 +77,12 @@ def pj_call_class() -> type:  # noqa: C901  (one short guard per callback)
             if self._dialog is not None:
                 self._guarded(self._dialog.on_stream_destroyed, prm.streamIdx)
 
+        def onCallTransferRequest(self, prm: Any) -> None:
+            prm.statusCode = pj.PJSIP_SC_DECLINE  # whom to call is not for the caller to say
+
+        def onCallReplaceRequest(self, prm: Any) -> None:
+            prm.statusCode = pj.PJSIP_SC_DECLINE  # nor whose call it takes over
+
         def release(self) -> None:
             """Cut the tie to the dialog, so that this object goes with its last reference."""
             self._dialog = None

@@ -25,11 +25,13 @@ class Pump:
         self._clock: Any = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._skipped_ticks = 0
 
     def start(self, clock: Any | None) -> None:
         """Begin, driven by the native `clock`, or by a timer if there is none."""
         self._clock = clock
         if clock is not None:
+            self._skipped_ticks = clock.skipped_ticks
             self._loop.add_reader(clock.fileno(), self._on_clock)
         else:
             self._due = self._loop.time()
@@ -55,12 +57,20 @@ class Pump:
 
     def _on_clock(self) -> None:
         os.read(self._clock.fileno(), 8)
+        if (skipped := self._clock.skipped_ticks) != self._skipped_ticks:
+            self._note_standstill((skipped - self._skipped_ticks) * FRAME_MS)
+            self._skipped_ticks = skipped
         self._tick()
 
     def _on_timer(self) -> None:
         self._tick()
         self._due = max(self._due + FRAME_MS / 1000, self._loop.time() - FRAME_MS / 1000)
         self._timer = self._loop.call_at(self._due, self._on_timer)
+
+    def _note_standstill(self, gap_ms: int) -> None:
+        log.warning("media.standstill", gap_ms=gap_ms)
+        for audio in self._audios:
+            audio.note_standstill(gap_ms)
 
     def _tick(self) -> None:
         for audio in tuple(self._audios):

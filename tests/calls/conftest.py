@@ -67,6 +67,8 @@ ROUTES = [
     dial("silence"),
     dial("record"),
     dial("tone", hz=1000),
+    dial("two_seconds", "tests.calls.handlers:PlayTwoSeconds"),
+    dial("digits", "tests.calls.handlers:SendDigits"),
     dial("busy", "reject", status=486),
     dial("ring", seconds=30),
     dial("early", "tests.calls.handlers:EarlyMedia"),

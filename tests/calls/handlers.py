@@ -6,6 +6,9 @@ from media.frames import samples_per_frame
 from media.tones import ToneGenerator
 from sip_agent.call import Call
 
+MANY_DIGITS = "0123456789ABCD*#1234567890*#ABCD54"
+"""More than the engine keeps in line, no two alike next to each other."""
+
 
 class EarlyMedia:
     """Sing before the answer, then say back what the caller says."""
@@ -20,6 +23,24 @@ class EarlyMedia:
         await call.answer()
         async for frame in call.frames():
             await call.send(frame)
+
+
+class PlayTwoSeconds:
+    """Say something of two seconds and hang up."""
+
+    async def handle(self, call: Call) -> None:
+        """Answer, and play a tone."""
+        await call.answer()
+        await call.play(ToneGenerator(800, call.sample_rate_hz, level_dbov=-15).next(2 * call.sample_rate_hz))
+
+
+class SendDigits:
+    """Press keys and go."""
+
+    async def handle(self, call: Call) -> None:
+        """Answer, and send more digits than the engine keeps in line."""
+        await call.answer()
+        await call.send_dtmf(MANY_DIGITS)
 
 
 class RingThenEcho:

@@ -1,9 +1,12 @@
 """Calls that are answered: transports, codecs, SDP in every direction, early media, digits."""
 
+from itertools import groupby
+
 import pytest
 
 from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.conftest import StartAgent
+from tests.calls.handlers import MANY_DIGITS
 from tests.calls.peer import Peer
 from tests.calls.rtp import CLOCK_RATE_HZ, RtpPeer, strongest_hz
 from tests.calls.sdp_text import audio_address
@@ -189,6 +192,17 @@ def test_digits_as_telephone_events(agent: AgentProcess) -> None:
     digits = agent.record(call_id)["dtmf"]
     assert "0119*#AD" == "".join(item["digit"] for item in digits)
     assert {"rfc4733"} == {item["method"] for item in digits}
+
+
+def test_digits_of_the_agent_are_all_sent(agent: AgentProcess) -> None:
+    """A handler that presses many keys and returns hangs up after the last of them."""
+    with Peer(agent) as peer, RtpPeer() as rtp:
+        response = peer.invite("digits", sdp=peer.offer(port=rtp.port))
+        rtp.send_to(audio_address(response.body))
+        peer.reply(peer.await_request("BYE", 20))
+        events = [packet.payload[0] for packet in rtp.packets if packet.payload_type == 101]
+
+    assert MANY_DIGITS == "".join("0123456789*#ABCD"[event] for event, _ in groupby(events))
 
 
 def test_digits_as_info(agent: AgentProcess, sipp: Sipp) -> None:

@@ -1,6 +1,8 @@
 """What changes in the middle of a call: hold, codec, target, timers; and reliable provisional responses."""
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.peer import Peer
@@ -9,6 +11,9 @@ from tests.calls.sdp_text import audio_address, direction
 from tests.calls.sipp import Sipp
 
 pytestmark = pytest.mark.sipp
+
+FRAME = 16_000 // 50
+"""Samples of 20 ms in a recording."""
 
 REINVITE = ["INVITE", "200", "ACK"]
 
@@ -52,6 +57,26 @@ def test_the_echo_goes_on_after_a_hold(agent: AgentProcess) -> None:
         call_id = peer.call_id
     assert during <= 3
     assert agent.record(call_id)["outcome"] == "answered"
+
+
+def test_what_is_said_waits_for_the_end_of_a_hold(agent: AgentProcess) -> None:
+    """A caller who held the call has missed nothing, and the recording has what was heard, when it was."""
+    with Peer(agent) as peer, RtpPeer() as rtp:
+        response = peer.invite("two_seconds", sdp=peer.offer(port=rtp.port))
+        rtp.send_to(audio_address(response.body))
+        eventually(lambda: len(rtp.packets) > 25, "sound before the hold")
+        peer.reinvite(peer.offer(port=rtp.port, extra="a=inactive\r\n"))
+        eventually(lambda: peer.is_silent(1), "end of the hold")
+        peer.reinvite(peer.offer(port=rtp.port))
+        peer.reply(peer.await_request("BYE", 15))
+        record = agent.record(peer.call_id)
+
+    said, _ = soundfile.read(record["recording"]["path"], dtype="int16")
+    frames = said[: len(said) // FRAME * FRAME, 1].reshape(-1, FRAME)
+    loud = np.flatnonzero(np.abs(frames).max(axis=1) > 500)
+    assert 100 == pytest.approx(len(loud), abs=2)
+    assert np.max(np.diff(loud)) > 45
+    assert 0 == record["audio"]["underruns"]
 
 
 def test_the_caller_moves(agent: AgentProcess) -> None:

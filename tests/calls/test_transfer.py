@@ -1,5 +1,6 @@
 """Transfers on real calls: what the REFER says, and what becomes of a call whose caller takes it or does not."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def agent(start_agent: StartAgent, tmp_path: Path) -> AgentProcess:
             dial("transfer", "script", file=str(script)),
             dial("tool", "script", file=str(with_tool)),
             dial("injects", "tests.calls.handlers:TwoLines"),
+            dial("echo"),
         ]
     )
 
@@ -102,6 +104,32 @@ def test_did_not_get_through(agent: AgentProcess) -> None:
     error = f"script transfer.yaml, line 4: transfer: the other side did not reach {TARGET}: 486"
     assert ("failed", error) == (record["outcome"], record["error"])
     assert [(486, "Busy Here")] == [(transfer["status"], transfer["reason"]) for transfer in record["transfers"]]
+
+
+def test_a_transfer_that_the_caller_wants(agent: AgentProcess) -> None:
+    """Whom we call is not for a caller to say: its REFER is refused, nobody is called, and the call goes on."""
+    with Peer(agent) as peer, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as victim:
+        victim.bind(("127.0.0.1", 0))
+        assert 200 == peer.invite("echo").status
+        refused = peer.request("REFER", headers=[f"Refer-To: <sip:x@127.0.0.1:{victim.getsockname()[1]}>"])
+        assert refused.status in {405, 603}
+        assert "REFER" not in refused.header("Allow")
+        assert 200 == peer.bye().status
+        assert "answered" == agent.record(peer.call_id)["outcome"]
+        victim.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            victim.recv(1)
+
+
+def test_a_call_that_wants_the_place_of_another(agent: AgentProcess) -> None:
+    """An INVITE with Replaces (RFC 3891) is refused and recorded; the call that it names goes on."""
+    with Peer(agent) as first, Peer(agent) as second:
+        assert 200 == first.invite("echo").status
+        replaces = f"Replaces: {first.call_id};to-tag={first.to_tag};from-tag={first.tag}"
+        assert 603 == second.invite("echo", headers=[replaces]).status
+        assert ("rejected", 603) == tuple(agent.record(second.call_id)[key] for key in ("outcome", "sip_status"))
+        assert 200 == first.bye().status
+        assert "answered" == agent.record(first.call_id)["outcome"]
 
 
 def test_refused(agent: AgentProcess) -> None:

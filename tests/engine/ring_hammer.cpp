@@ -136,11 +136,13 @@ void gaps() {
     write(playout, 3, 1);
     expect(ticks(playout, 2) == ".3", "which starts a stream, with its cushion");
     expect(playout.underruns() == 5 && playout.pauses() == 1, "and makes the gap a pause");
+    expect(playout.pause_ticks() == 5, "of four empty ticks and the cushion");
     ticks(playout, 9);
     playout.finish();
     ticks(playout, 1);
     write(playout, 4, 1);
     expect(ticks(playout, 2) == ".4" && playout.pauses() == 1, "finish() late in a gap still ends the stream");
+    expect(playout.pause_ticks() == 5, "and is no part of any pause");
 }
 
 void finish_means_after_what_is_queued() {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import time
 from itertools import groupby
 from typing import Any
 
@@ -164,6 +166,30 @@ def test_a_long_gap_is_a_pause(engine: Engine) -> None:
 
     assert port.stats()["ticks"] - written_at >= 3
     assert (0, 1) == (port.stats()["underruns"], port.stats()["pauses"])
+    heard = values(port.read())
+    assert heard.index(2) - heard.index(1) - 1 == port.stats()["pause_ticks"]
+
+
+@engine_test()
+def test_a_standstill_is_silence_in_the_capture(engine: Engine) -> None:
+    """A process that was stopped for longer than its clock makes up for captures as much sound as time has passed."""
+    port = looped_port()
+    port.write(frames(1, 10))
+    engine.ticks_until(lambda: port.sent() == 10)
+    engine.ticks(5)
+    began_s, before = time.monotonic(), pairs(port.read_capture())
+    subprocess.run(["sh", "-c", 'kill -STOP "$1"; sleep 1.2; kill -CONT "$1"', "sh", str(os.getpid())], check=True)
+    port.write(frames(11, 20))
+    engine.ticks_until(lambda: port.sent() == 20)
+    engine.ticks(2)
+    after, took_s = pairs(port.read_capture()), time.monotonic() - began_s
+
+    assert [*range(1, 11)] == [said for _, said in before if said]
+    assert [*range(11, 21)] == [said for _, said in after if said]
+    assert 50 <= engine.clock.skipped_ticks <= 61
+    assert 0 == port.stats()["capture_overruns"]
+    assert took_s == pytest.approx(len(after) * 0.02, abs=0.1)
+    assert [] == pairs(port.read_capture())[10:]
 
 
 @engine_test()
