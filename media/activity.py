@@ -68,15 +68,19 @@ ECHO_LONGEST_MS = 500
 ECHO_LEAST_LOSS_DB = 6.0
 """Sound that comes back louder than this is no leak: somebody sends it, as an echo test does."""
 
-ECHO_LEAST_CORRELATION = 0.45
-"""Of levels: echoes that could be taken for speech have 0.5 to 0.9, people who talk to each other below 0.2."""
+ECHO_LEAST_CORRELATION = 0.65
+"""Of levels while the source sounds, second by second: echoes that could be taken for speech have 0.75 to 1, in a very
+reverberant room 0.6; people who talk at the same time have up to 0.6 in two seconds, and less the longer they do."""
+
+ECHO_LEAST_VARIATION_DB = 2.0
+"""What varies less in a second (standard deviation) correlates less: steady sounds are all alike."""
 
 ECHO_RANGE_DB = 30.0
 """Of the source, only so much below its loud moments is heard again above the background."""
 
 ECHO_MARGIN_DB = 8.0
 _ECHO_SPREAD = 4
-_ECHO_LEAST_LEVELS = 100
+_ECHO_LEAST_LEVELS = 1000 // LEVEL_MS
 
 
 def recording_levels(path: str | Path, *, start_ms: int = 0) -> Levels:
@@ -160,16 +164,15 @@ def background_dbov(levels: Levels) -> Levels:
 def leak_of(source: Levels, levels: Levels) -> _MASK:
     """Mark the moments at which a channel has no more than a leak of `source`: its echo, later and quieter.
 
-    An echo rises and falls as its source does, after always the same time; somebody who talks over it does not.
+    An echo rises and falls as its source does, after always the same time; somebody who talks over it does not. Only
+    what it does while the source sounds counts: somebody who begins and ends with the source is no echo.
     """
     count = len(levels)
     nothing = np.zeros(count, np.bool_)
     if count < _ECHO_LEAST_LEVELS:
         return nothing
     active = source > background_dbov(source) + ENTER_DB
-    # With its edges: a steady sound is known by when it begins and ends.
-    near = _dilated(active, 2 * _ECHO_SPREAD)
-    lag = _echo_lag(source, levels, near)
+    lag = _echo_lag(source, levels, active)
     if lag is None:
         return nothing
     shifted = np.concatenate((np.full(lag, MIN_LEVEL_DBOV, np.float32), source[: count - lag]))
@@ -211,13 +214,13 @@ def _joined(words: list[tuple[int, int]], gap: int) -> Iterator[tuple[int, int, 
         yield stretch
 
 
-def _echo_lag(source: Levels, levels: Levels, near: _MASK) -> int | None:
+def _echo_lag(source: Levels, levels: Levels, active: _MASK) -> int | None:
     """Return after how many levels the source comes back, None if it does not."""
     longest = min(ECHO_LONGEST_MS // LEVEL_MS, len(source) - _ECHO_LEAST_LEVELS)
     best, best_lag = ECHO_LEAST_CORRELATION, None
     source = np.maximum(source, np.float32(_loud_dbov(source) - ECHO_RANGE_DB))
     for lag in range(1, longest):
-        chosen = near[:-lag]
+        chosen = active[:-lag]
         if np.count_nonzero(chosen) < _ECHO_LEAST_LEVELS:
             break
         correlation = _correlation(source[:-lag][chosen], levels[lag:][chosen])
@@ -227,13 +230,16 @@ def _echo_lag(source: Levels, levels: Levels, near: _MASK) -> int | None:
 
 
 def _correlation(x: Levels, y: Levels) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(x.dot(x)) * float(y.dot(y))
-    return float(x.dot(y)) / scale**0.5 if scale else 0.0
+    """Return how alike two channels rise and fall: the mean of their correlations in each second of at least one."""
+    seconds = len(x) // _ECHO_LEAST_LEVELS
+    x, y = (_varying(levels[: len(x) // seconds * seconds].reshape(seconds, -1)) for levels in (x, y))
+    return float((x * y).mean())
 
 
-def _dilated(mask: _MASK, spread: int) -> _MASK:
-    return np.asarray(np.convolve(mask, np.ones(2 * spread + 1), "same") > 0)
+def _varying(levels: Levels) -> Levels:
+    """Return each row without its mean, in units of its standard deviation."""
+    deviation = np.maximum(levels.std(axis=1, keepdims=True), ECHO_LEAST_VARIATION_DB)
+    return np.asarray((levels - levels.mean(axis=1, keepdims=True)) / deviation)
 
 
 def _spread(levels: Levels, spread: int) -> Levels:

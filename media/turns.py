@@ -18,7 +18,8 @@ PAUSE_MS = 700
 """A speaker who pauses for less goes on with the same turn: most pauses inside a turn are shorter."""
 
 OVERLAP_MS = 40
-"""Who begins at least so long before the other has ended interrupts: two measured edges may be off by less."""
+"""Who begins at least so long after the other began, and so long before it has ended, interrupts: two measured edges
+may be off by less."""
 
 
 class Speaker(StrEnum):
@@ -130,7 +131,7 @@ def _interruptions(turns: Iterable[Turn]) -> Iterator[tuple[Turn, Turn]]:
     last: dict[Speaker, Turn] = {}
     for turn in turns:
         other = last.get(turn.speaker.other)
-        if other is not None and other.started_ms < turn.started_ms and other.ended_ms - turn.started_ms >= OVERLAP_MS:
+        if other is not None and other.started_ms + OVERLAP_MS <= turn.started_ms <= other.ended_ms - OVERLAP_MS:
             yield turn, other
         last[turn.speaker] = turn
 
@@ -138,7 +139,7 @@ def _interruptions(turns: Iterable[Turn]) -> Iterator[tuple[Turn, Turn]]:
 def _latencies(turns: Iterable[Turn], speaker: Speaker) -> Iterator[tuple[Turn, int | None]]:
     """Yield each turn, and how long after the other's last word it began if `speaker` replies with it.
 
-    It is a reply if the other was the last to begin, has ended, and `speaker` was silent since.
+    It is a reply if the other has ended, and `speaker` was silent since: what it said before that is none.
     """
     asked: Turn | None = None
     own_end_ms = 0
@@ -147,23 +148,19 @@ def _latencies(turns: Iterable[Turn], speaker: Speaker) -> Iterator[tuple[Turn, 
         if turn.speaker is not speaker:
             asked = turn
         else:
-            if asked is not None and own_end_ms <= asked.ended_ms < turn.started_ms + OVERLAP_MS:
-                latency_ms = max(0, turn.started_ms - asked.ended_ms)
-            asked, own_end_ms = None, turn.ended_ms
+            if asked is not None and asked.ended_ms < turn.started_ms + OVERLAP_MS:
+                if own_end_ms <= asked.ended_ms:
+                    latency_ms = max(0, turn.started_ms - asked.ended_ms)
+                asked = None
+            own_end_ms = turn.ended_ms
         yield turn, latency_ms
 
 
 def _longest_wait(turns: Sequence[Turn], duration_ms: int) -> int:
-    """Return how long the agent stayed silent at most after a turn of the caller: until anybody spoke, or the end."""
-    longest_ms = 0
-    agent_end_ms = 0
-    for number, turn in enumerate(turns):
-        if turn.speaker is Speaker.AGENT:
-            agent_end_ms = max(agent_end_ms, turn.ended_ms)
-            continue
-        following = turns[number + 1].started_ms if number + 1 < len(turns) else duration_ms
-        longest_ms = max(longest_ms, following - max(turn.ended_ms, agent_end_ms))
-    return longest_ms
+    """Return the longest silence that began as a turn of the caller ended; who still spoke then owed no answer."""
+    ends = {turn.ended_ms for turn in turns if turn.speaker is Speaker.CALLER}
+    silences = _gaps((Span(turn.started_ms, turn.ended_ms) for turn in turns), duration_ms)
+    return max((_length(silence) for silence in silences if silence.started_ms in ends), default=0)
 
 
 def _union(spans: Iterable[Span]) -> list[Span]:

@@ -170,6 +170,13 @@ class TestBursts:
         """A tone that lasts for the whole call is a sound that somebody makes."""
         assert [Span(0, 30_000)] == find_speech(levels_of(tone(30_000, level_dbov)))
 
+    @pytest.mark.parametrize(("level_dbov", "ended_ms", "heard"), [(-35, 3900, 0), (-35, 3500, 1), (-28, 3900, 1)])
+    def test_steady_sound_in_a_short_call(self, level_dbov: float, ended_ms: int, heard: int) -> None:
+        """Who makes a steady sound for over nine tenths of a short call must be as loud as in a long one."""
+        wave = placed(4000, (100, tone(ended_ms - 100, level_dbov)))
+
+        assert [Span(100, ended_ms)] * heard == find_speech(levels_of(wave))
+
     def test_nothing(self) -> None:
         """In silence, and in no time at all, nobody speaks."""
         assert [] == find_speech(levels_of(placed(1000)))
@@ -228,6 +235,29 @@ class TestLeak:
         said = (6000, syllables(1500, -22, seed=3)), (11_000, syllables(1500, -18, seed=4))
 
         assert_close([Span(6000, 7500), Span(11_000, 12_500)], self.heard(25, 200, *said), 40)
+
+    @pytest.mark.parametrize("offset_ms", [0, 50, 200, 400])
+    @pytest.mark.parametrize("kind", [tone, noise, syllables])
+    def test_does_not_hide_who_begins_together(self, kind: type, offset_ms: int) -> None:
+        """A caller who begins and ends with the agent, or always equally late, is no echo: only the pattern tells."""
+        agent = levels_of(placed(6000, (1000, kind(2000, -15))))
+        said = kind(2000, -25) if kind is tone else kind(2000, -25, seed=2)
+        caller = levels_of(placed(6000, (1000 + offset_ms, said)))
+
+        assert [Span(1000 + offset_ms, 3000 + offset_ms)] == find_speech(caller, leak=leak_of(agent, caller))
+
+    @pytest.mark.parametrize("room_ms", [20, 60])
+    def test_in_a_room(self, room_ms: int) -> None:
+        """An echo of one stretch of the agent is known by its pattern, though a room blurs it."""
+        agent = placed(6000, (1000, syllables(3000, -15)))
+        times_ms = np.arange(4 * room_ms * RATE_HZ // 1000) * 1000 / RATE_HZ
+        room = np.random.default_rng(1).normal(0, 0.05, len(times_ms)) * np.exp(-times_ms / room_ms)
+        room[0] = 1
+        echo = np.roll(np.convolve(agent, room)[: len(agent)], RATE_HZ // 5) / 10
+        caller = levels_of(echo + noise(6000, -65))
+
+        assert [] != find_speech(caller)
+        assert [] == find_speech(caller, leak=leak_of(levels_of(agent), caller))
 
     def test_callers_who_answer_have_no_echo(self) -> None:
         """Whoever speaks after the agent, or as loud, is no leak of it."""

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +123,20 @@ class TestLatency:
         assert [500, None] == [turn.response_latency_ms for turn in turns if turn.speaker is AGENT]
         assert 1 == metrics["response_latency_ms"]["count"]
 
+    def test_after_an_interjection(self) -> None:
+        """What somebody says before the other has ended is no reply; what they say afterwards is."""
+        turns, metrics = conversation([(0, 10_000)], [(4000, 4300), (15_000, 17_000)])
+
+        assert [None, None, 5000] == [turn.response_latency_ms for turn in turns]
+        assert {"p50": 5000, "p95": 5000, "max": 5000, "count": 1} == metrics["response_latency_ms"]
+        assert 5000 == conversation([(4000, 4300), (15_000, 17_000)], [(0, 10_000)])[1]["caller_latency_ms"]["max"]
+
+    def test_one_reply_each(self) -> None:
+        """What follows a reply, however short it was, is no second one."""
+        turns, _ = conversation([(0, 1000)], [(970, 990), (3000, 4000)])
+
+        assert [0, None] == [turn.response_latency_ms for turn in turns if turn.speaker is AGENT]
+
     def test_edges_that_touch(self) -> None:
         """A reply that seems to begin a little before the end has taken no time."""
         turns, metrics = conversation([(0, 1000)], [(1000 - OVERLAP_MS + 10, 2000)])
@@ -160,12 +175,52 @@ class TestInterruptions:
         assert {"by_caller": 2, "by_agent": 0} == metrics["interruptions"]
         assert {"p50": 6000, "max": 6000, "count": 1} == metrics["stop_time_ms"]
 
-    def test_at_once(self) -> None:
-        """If both begin together, nobody interrupts."""
-        _, metrics = conversation([(1000, 2000)], [(1000, 3000)])
+    @pytest.mark.parametrize(("later_ms", "count"), [(0, 0), (10, 0), (OVERLAP_MS - 1, 0), (OVERLAP_MS, 1)])
+    def test_at_once(self, later_ms: int, count: int) -> None:
+        """If both begin together, nobody interrupts; two measured edges may be a little apart."""
+        _, by_agent = conversation([(1000, 2000)], [(1000 + later_ms, 3000)])
+        turns, by_caller = conversation([(1000 + later_ms, 2000)], [(1000, 3000)])
 
-        assert {"by_caller": 0, "by_agent": 0} == metrics["interruptions"]
-        assert 1000 == metrics["double_talk_ms"]
+        assert {"by_caller": 0, "by_agent": count} == by_agent["interruptions"]
+        assert {"by_caller": count, "by_agent": 0} == by_caller["interruptions"]
+        assert count == by_caller["stop_time_ms"]["count"] == [turn.interrupted for turn in turns].count(True)
+        assert 1000 - later_ms == by_agent["double_talk_ms"]
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_against_a_timeline(seed: int) -> None:
+    """Random conversations have the waits and latencies that are counted in them, one 10 ms after the other."""
+    draw = np.random.default_rng(seed)
+    turns, metrics = conversation(_talk(draw, 0), _talk(draw, 50), 60_000)
+    speaks = {
+        speaker: {at for who, start, end in floor(turns) if who is speaker for at in range(start, end, 10)}
+        for speaker in Speaker
+    }
+
+    def silence_ms(since_ms: int, *speakers: Speaker) -> int:
+        times = range(since_ms, 60_000, 10)
+        return 10 * sum(
+            1 for _ in itertools.takewhile(lambda at: not any(at in speaks[who] for who in speakers), times)
+        )
+
+    waits = [silence_ms(turn.ended_ms, *Speaker) for turn in turns if turn.speaker is CALLER]
+    assert max(waits, default=0) == metrics["longest_wait_ms"]
+    for speaker, metric in ((AGENT, "response_latency_ms"), (CALLER, "caller_latency_ms")):
+        asked = [turn.ended_ms for turn in turns if turn.speaker is speaker.other]
+        replies = [
+            wait_ms
+            for ended_ms in asked
+            if 0 < (wait_ms := silence_ms(ended_ms, speaker)) < 60_000 - ended_ms
+            and wait_ms < silence_ms(ended_ms, speaker.other)
+        ]
+        assert (len(replies), max(replies, default=None)) == (metrics[metric]["count"], metrics[metric]["max"])
+
+
+def _talk(draw: np.random.Generator, offset_ms: int) -> list[tuple[int, int]]:
+    """Return stretches of speech with edges every 100 ms at most, so that with another offset none is at once."""
+    edges = offset_ms + np.cumsum(draw.choice((300, 700, 1500, 4000, 9000), 100))
+    inside = edges[edges < 60_000].tolist()
+    return list(zip(inside[::2], inside[1::2], strict=False))
 
 
 class TestSilence:
@@ -183,8 +238,18 @@ class TestSilence:
         assert 4000 == conversation([(1000, 2000)], [(6000, 9000)])[1]["longest_wait_ms"]
         assert 3000 == conversation([(1000, 2000), (5000, 6000)], [(6500, 9000)])[1]["longest_wait_ms"]
         assert 18_000 == conversation([(1000, 2000)], [])[1]["longest_wait_ms"]
-        assert 16_500 == conversation([(1000, 2000)], [(500, 3500)])[1]["longest_wait_ms"]
         assert 0 == conversation([], [(1000, 2000)])[1]["longest_wait_ms"]
+
+    def test_wait_after_an_interjection(self) -> None:
+        """What the agent said before the caller had ended shortens no wait."""
+        assert 34_000 == conversation([(1000, 6000)], [(3000, 3300)], 40_000)[1]["longest_wait_ms"]
+        assert 5000 == conversation([(0, 10_000)], [(4000, 4300), (15_000, 17_000)])[1]["longest_wait_ms"]
+
+    def test_no_wait_for_an_agent_that_speaks(self) -> None:
+        """A caller who ends while the agent speaks does not wait for it, and has the next word."""
+        assert 0 == conversation([(4000, 4300)], [(0, 10_000)], 30_000)[1]["longest_wait_ms"]
+        assert 0 == conversation([(1000, 2000)], [(500, 3500)])[1]["longest_wait_ms"]
+        assert 10_000 == conversation([(4000, 4300), (9000, 20_000)], [(0, 10_000)], 30_000)[1]["longest_wait_ms"]
 
     def test_talk_ratio(self) -> None:
         """The agent's share of all speech, pauses left out; in silence there is none."""
