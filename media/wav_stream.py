@@ -27,7 +27,8 @@ _EXTENSIBLE = 0xFFFE
 class WavStream:
     """Take the sound out of a WAV stream, as mono samples at `sample_rate_hz`.
 
-    Feed it bytes as they come. Raise ValueError for what is no WAV of 16-bit PCM.
+    Feed it bytes as they come. Raise ValueError for what is no WAV of 16-bit PCM, or breaks off before the size that
+    it has announced.
     """
 
     def __init__(self, sample_rate_hz: int) -> None:
@@ -46,12 +47,15 @@ class WavStream:
             if last or len(self._buffer) > _MAX_HEADER_BYTES:
                 raise ValueError("a WAV without sound")
             return np.zeros(0, np.int16)
+        frame = 2 * self._channels
         there = min(len(self._buffer), self._left)
-        whole = there - there % (2 * self._channels)
+        whole = there - there % frame
         samples = np.frombuffer(bytes(self._buffer[:whole]), "<i2").reshape(-1, self._channels)
         del self._buffer[:whole]
         if self._left < _ENDLESS_BYTES:
             self._left -= whole
+            if last and self._left >= frame:
+                raise ValueError(f"a WAV that breaks off: {self._left} bytes of its sound are missing")
         return self._resampler.process(mix_down(samples), last=last)
 
     def _read_header(self) -> None:

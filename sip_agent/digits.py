@@ -10,7 +10,10 @@ from enum import StrEnum
 DTMF_DIGITS = frozenset("0123456789*#ABCD")
 
 SAME_DIGIT = timedelta(seconds=1)
-"""The same digit by another way within this time is the same key."""
+"""The same digit by another way is the same key until so long after it was let go."""
+
+KEY_HELD_MAX = timedelta(seconds=10)
+"""A key of which nobody says when it is let go, like one that is heard as tones, is held no longer than this."""
 
 REMEMBERED_DIGITS = 32
 
@@ -59,39 +62,52 @@ def read_info(content_type: str, body: str) -> tuple[str, int | None] | None:
 
 
 @dataclass(slots=True)
-class _Noted:
+class _Key:
     digit: str
     pressed_at: datetime
     methods: set[str]
+    released_at: datetime | None
+
+    def is_meant(self, digit: str, method: str, at: datetime) -> bool:
+        """Tell whether what another method tells of a digit is this key."""
+        last = self.pressed_at + KEY_HELD_MAX if self.released_at is None else self.released_at + SAME_DIGIT
+        return digit == self.digit and method not in self.methods and self.pressed_at - SAME_DIGIT <= at <= last
 
 
 class Digits:
     """The digits of one call: each once, though it comes by several methods, kept until somebody takes it."""
 
     def __init__(self) -> None:
-        self._noted: deque[_Noted] = deque(maxlen=REMEMBERED_DIGITS)
+        self._keys: deque[_Key] = deque(maxlen=REMEMBERED_DIGITS)
+        self._held: dict[tuple[str, str], _Key] = {}
         self._waiting: deque[str] = deque()
         self._news = asyncio.Event()
         self._total = 0
         self._ended = False
 
     def note(self, digit: str, method: str, at: datetime, duration_ms: int | None = None) -> bool:
-        """Take a digit that came by `method`; returns whether it is a new one, and not one too many.
+        """Take what `method` tells of a key; returns whether it is a new one, and not one too many.
 
-        One that says how long it lasted came when the key was let go: it was pressed as much earlier.
+        With a duration, the key has been let go: an RFC 4733 event is told of when it begins, without one, and when
+        it ends. An INFO is sent once, mostly when the key is let go; what it says of the duration need not be true.
         """
-        pressed_at = at - timedelta(milliseconds=duration_ms or 0)
-        for noted in self._noted:
-            if noted.digit == digit and method not in noted.methods and pressed_at - noted.pressed_at <= SAME_DIGIT:
-                noted.methods.add(method)
-                return False
-        if self._total >= DIGITS_MAX:
+        released = duration_ms is not None or method == DtmfMethod.INFO
+        if released and (held := self._held.pop((digit, method), None)) is not None:
+            held.released_at = at
             return False
-        self._total += 1
-        self._noted.append(_Noted(digit, pressed_at, {method}))
-        self._waiting.append(digit)
-        self._news.set()
-        return True
+        key = next((key for key in self._keys if key.is_meant(digit, method, at)), None)
+        if is_new := key is None:
+            if self._total >= DIGITS_MAX:
+                return False
+            self._total += 1
+            key = _Key(digit, at, set(), at if released else None)
+            self._keys.append(key)
+            self._waiting.append(digit)
+            self._news.set()
+        key.methods.add(method)
+        if not released:
+            self._held[digit, method] = key
+        return is_new
 
     def end(self) -> None:
         """Say that no more come."""

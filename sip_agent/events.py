@@ -40,7 +40,10 @@ class MediaChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DtmfReceived:
-    """One DTMF digit, by RFC 4733 event, SIP INFO or as tones."""
+    """One DTMF digit, by RFC 4733 event, SIP INFO or as tones.
+
+    An event is told of when it begins, without a duration, and when it ends, with it.
+    """
 
     at: datetime
     digit: str

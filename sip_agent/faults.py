@@ -74,7 +74,7 @@ class SpoiltDialog:
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
         self._answered_at: float | None = None
-        self._rung = False
+        self._rung = self._rung_out = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -105,14 +105,10 @@ class SpoiltDialog:
 
     async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
         """See `Dialog`; raises CallRejected for a call that is to be refused."""
-        faults = self._faults
-        if faults.refuse is not None:
-            raise CallRejected(faults.refuse, f"fault: refuse={faults.refuse}")
-        if faults.ring_only is not None:
-            await self._ring(faults.ring_only)
-            raise CallRejected(SipStatus.TEMPORARILY_UNAVAILABLE, "fault: ring_only")
-        if status == SipStatus.OK and faults.answer_after:
-            await self._ring(faults.answer_after)
+        if (refusal := await self._refusal()) is not None:
+            raise refusal
+        if status == SipStatus.OK and self._faults.answer_after:
+            await self._ring(self._faults.answer_after)
         self._rung = self._rung or status == SipStatus.RINGING
         await self._dialog.respond(status, headers, early_media=early_media)
 
@@ -123,8 +119,15 @@ class SpoiltDialog:
         headers: Sequence[tuple[str, str]] = (),
         reason: str = "",
     ) -> None:
-        """See `Dialog`."""
-        await self._dialog.terminate(ended_by, status, headers, reason)
+        """See `Dialog`; a call that is to be refused is, whatever its handler makes of it."""
+        try:
+            refusal = await self._refusal()
+        except CallEnded:
+            return
+        if refusal is None:
+            await self._dialog.terminate(ended_by, status, headers, reason)
+        else:
+            await self._dialog.terminate(EndedBy.AGENT, refusal.status, (), refusal.reason)
 
     async def vanish(self, reason: str) -> None:
         """See `Dialog`."""
@@ -137,6 +140,18 @@ class SpoiltDialog:
     async def send_dtmf(self, digits: str, method: str = DtmfMethod.RFC4733) -> None:
         """See `Dialog`."""
         await self._dialog.send_dtmf(digits, method)
+
+    async def _refusal(self) -> CallRejected | None:
+        """Return how the call is refused, once it has rung as long as it is to; None if it is not to be."""
+        faults = self._faults
+        if faults.refuse is not None:
+            return CallRejected(faults.refuse, f"fault: refuse={faults.refuse}")
+        if faults.ring_only is None:
+            return None
+        if not self._rung_out:
+            await self._ring(faults.ring_only)
+            self._rung_out = True
+        return CallRejected(SipStatus.TEMPORARILY_UNAVAILABLE, "fault: ring_only")
 
     async def _ring(self, duration: timedelta) -> None:
         if not self._rung:

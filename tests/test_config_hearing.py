@@ -57,8 +57,11 @@ def test_all_of_it() -> None:
         ('detector = "magic"', "hearing.detector"),
         ('end_silence = "0s"', "hearing.end_silence"),
         ('max_utterance = "100ms"', "max_utterance is not longer than min_speech"),
-        ('max_utterance = "10m"', "max_utterance is at most 5m"),
-        ('pre_roll = "6s"', "pre_roll 5s"),
+        ('speech_start = "1h"', 'hearing.speech_start = "1h": write a duration up to 5s'),
+        ('end_silence = "1h"', 'hearing.end_silence = "1h": write a duration up to 30s'),
+        ('min_speech = "1h"', "max_utterance is not longer than min_speech"),
+        ('max_utterance = "10m"', 'hearing.max_utterance = "10m": write a duration up to 5m'),
+        ('pre_roll = "6s"', 'hearing.pre_roll = "6s": write a duration up to 5s'),
         ('in_band_dtmf = "sometimes"', "hearing.in_band_dtmf"),
     ],
 )

@@ -71,6 +71,14 @@ def digits_of(*presses: tuple[str, str, float]) -> str:
     )
 
 
+def new_ones(*told: tuple[str, float, int | None]) -> list[bool]:
+    """Return which of the words on one key (method, second, duration) are of a new press."""
+    digits = Digits()
+    return [
+        digits.note("7", method, START + timedelta(seconds=second), duration_ms) for method, second, duration_ms in told
+    ]
+
+
 class TestDigits:
     """Each digit once."""
 
@@ -88,27 +96,33 @@ class TestDigits:
             ("1", "rfc4733", 0), ("1", "rfc4733", 0.2), ("1", "inband", 0.25), ("1", "inband", 0.45)
         )
 
-    def test_long_after(self) -> None:
-        """The same digit by another method much later is another press."""
-        assert "11" == digits_of(("1", "rfc4733", 0), ("1", "info", 1.5))
+    @pytest.mark.parametrize("duration_ms", [160, 3000, 24_000, None])
+    @pytest.mark.parametrize("before_the_end", [True, False])
+    def test_a_key_held(self, duration_ms: int | None, *, before_the_end: bool) -> None:
+        """An INFO when a key is let go is that key, however long it was held, and whatever the INFO says of it."""
+        told: list[tuple[str, float, int | None]] = [("rfc4733", 3, 3000), ("info", 3.02, duration_ms)]
+        if before_the_end:
+            told.reverse()
 
-    @pytest.mark.parametrize(("duration_ms", "new"), [(1600, False), (160, True), (None, True)])
-    def test_a_key_held(self, duration_ms: int | None, *, new: bool) -> None:
-        """An INFO at the end of a long press is of the time when the key went down, as far as it says so."""
-        digits = Digits()
-        digits.note("7", "rfc4733", START)
+        assert [True, False, False] == new_ones(("rfc4733", 0, None), *told)
 
-        assert new == digits.note("7", "info", START + timedelta(seconds=1.65), duration_ms)
+    @pytest.mark.parametrize("duration_ms", [160, 20_000, None])
+    def test_long_after(self, duration_ms: int | None) -> None:
+        """The same digit by another method is another press a second after the key was let go, whatever it says."""
+        assert [True, False, True] == new_ones(("rfc4733", 0, None), ("rfc4733", 0.1, 100), ("info", 1.2, duration_ms))
+        assert [True, True] == new_ones(("info", 0, duration_ms), ("rfc4733", 1.2, None))
+
+    def test_a_tone_held(self) -> None:
+        """Nobody says when a tone ends: an INFO much later is still the same key, and ever later another one."""
+        assert [True, False] == new_ones(("inband", 0, None), ("info", 3, 160))
+        assert [True, True] == new_ones(("inband", 0, None), ("info", 11, 160))
 
     def test_a_key_held_again(self) -> None:
         """The next press is a new one, however long the last was held, and has its own INFO."""
-        digits = Digits()
-        presses = [("rfc4733", 0, None), ("info", 1.6, 1600), ("rfc4733", 2, None), ("info", 3.6, 1600)]
+        for method, end in (("rfc4733", [("rfc4733", 1.6, 1600)]), ("inband", [])):
+            presses = [(method, 0, None), *end, ("info", 1.6, 160), (method, 2, None), ("info", 3.6, 160)]
 
-        assert [True, False, True, False] == [
-            digits.note("7", method, START + timedelta(seconds=second), duration_ms)
-            for method, second, duration_ms in presses
-        ]
+            assert [True, *[False] * len(end), False, True, False] == new_ones(*presses)
 
     def test_other_digits_do_not_matter(self) -> None:
         """Digits between do not hide the other one."""

@@ -17,6 +17,7 @@ from sip_agent.conversation import complete, hold_conversation
 from sip_agent.errors import CallRejected, SettingsError
 from sip_agent.faults import refuse_native_faults, spoil
 from sip_agent.handlers.echo import EchoHandler
+from sip_agent.handlers.reject import RejectHandler
 from sip_agent.handlers.silence import SilenceHandler
 from sip_agent.handlers.tone import ToneHandler
 from sip_agent.headers import CorrelationIds, Headers
@@ -108,10 +109,41 @@ async def test_ring_only() -> None:
     assert ([180, 480], None, "rejected") == (caller.statuses, record.answered_at, record.outcome)
 
 
-async def test_the_caller_gives_up_while_it_rings() -> None:
+class GoesAway:
+    """Return without a word."""
+
+    async def handle(self, call: Call) -> None:
+        """Do nothing."""
+
+
+class HangsUp:
+    """Refuse by hanging up."""
+
+    async def handle(self, call: Call) -> None:
+        """Refuse."""
+        await call.hangup(404)
+
+
+@pytest.mark.parametrize("handler", [RejectHandler(), GoesAway(), HangsUp()])
+@pytest.mark.parametrize(
+    ("faults", "statuses"), [({"refuse": 404}, [404]), ({"refuse": 301}, [301]), ({"ring_only": "100ms"}, [180, 480])]
+)
+async def test_handlers_that_do_not_answer(
+    handler: ConversationHandler, faults: dict[str, Any], statuses: list[int]
+) -> None:
+    """Every call is refused as the fault says, whatever its handler: also one that does not come to answering."""
+    record, caller = await converse(handler, until_ended, **faults)
+    assert (statuses, statuses[-1]) == (caller.statuses, record.sip_status)
+    assert (record.end_reason or "").startswith("fault: ")
+
+
+@pytest.mark.parametrize("handler", [Progress(), HangsUp()])
+async def test_the_caller_gives_up_while_it_rings(handler: ConversationHandler) -> None:
     """A caller who hangs up first has cancelled the call."""
-    record, caller = await converse(Progress(), lambda caller: caller.hear(40), ring_only="60s")
+    with capture_logs() as logs:
+        record, caller = await converse(handler, lambda caller: caller.hear(40), ring_only="60s")
     assert ([180, 487], "cancelled", None) == (caller.statuses, record.outcome, record.error)
+    assert [] == [entry for entry in logs if entry["event"] == "call.terminate_failed"]
 
 
 async def test_answer_after() -> None:

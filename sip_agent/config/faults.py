@@ -5,12 +5,13 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from sip_agent.config.durations import format_duration
 from sip_agent.config.section import Section
 from sip_agent.config.values import (
     Duration,
+    Number,
     NumberOrNone,
     OneWay,
     OneWayOrNone,
@@ -20,6 +21,7 @@ from sip_agent.config.values import (
     WholeNumber,
     WrongCodec,
     WrongCodecOrNone,
+    at_most,
 )
 from sip_agent.line import LineFaults, PacketFaults
 
@@ -36,16 +38,7 @@ _RANDOM = ("loss_percent", "jitter_ms", "reorder_percent", "duplicate_percent")
 _HOW = ("direction", "seed")
 
 
-def _at_most(limit: timedelta) -> AfterValidator:
-    def check(value: timedelta | None) -> timedelta | None:
-        if value is not None and value > limit:
-            raise ValueError(f"write a duration up to {format_duration(limit)}")
-        return value
-
-    return AfterValidator(check)
-
-
-_IN_RINGING_TIME = _at_most(timedelta(minutes=2))
+_IN_RINGING_TIME = at_most(timedelta(minutes=2))
 
 
 class FaultSettings(Section):
@@ -70,7 +63,7 @@ class FaultSettings(Section):
     silence_after: OptionalDuration = Field(
         None, description="so long after the answer the agent's sound becomes silence; RTP goes on"
     )
-    reply_delay: Annotated[Duration, _at_most(timedelta(minutes=1))] = Field(
+    reply_delay: Annotated[Duration, at_most(timedelta(minutes=1))] = Field(
         timedelta(0),
         description="silence before each stretch of the agent's sound, as of an agent that thinks too long",
     )
@@ -83,12 +76,12 @@ class FaultSettings(Section):
     wrong_codec: WrongCodecOrNone = Field(
         None, description="RTP of the agent carries the payload type of this codec, not the negotiated one"
     )
-    loss_percent: float = Field(0, ge=0, le=100, description="RTP packets that are lost")
+    loss_percent: Number = Field(0, ge=0, le=100, description="RTP packets that are lost")
     jitter_ms: WholeNumber = Field(
         0, ge=0, le=1000, description="longest delay of an RTP packet; each is late by anything from 0 to this"
     )
-    reorder_percent: float = Field(0, ge=0, le=50, description="RTP packets that are overtaken by the next one")
-    duplicate_percent: float = Field(0, ge=0, le=100, description="RTP packets that come twice")
+    reorder_percent: Number = Field(0, ge=0, le=50, description="RTP packets that are overtaken by the next one")
+    duplicate_percent: Number = Field(0, ge=0, le=100, description="RTP packets that come twice")
     direction: PacketDirection = Field(
         PacketDirection.TO_CALLER, description="which packets are lost, late, reordered, doubled"
     )
@@ -101,6 +94,8 @@ class FaultSettings(Section):
         spoilt = [name for name in _RANDOM if getattr(self, name)]
         if self.direction is not PacketDirection.TO_CALLER and not spoilt:
             raise ValueError(f"direction says which packets are hit: say how, by {', '.join(_RANDOM)}")
+        if self.seed != type(self).model_fields["seed"].default and not spoilt and self.noise_dbov is None:
+            raise ValueError(f"seed starts random numbers: say of what, by {', '.join(_RANDOM)} or noise_dbov")
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from media.endpointing import Endpointing
 from sip_agent.config.section import Section
-from sip_agent.config.values import Duration, PositiveDuration
+from sip_agent.config.values import Duration, PositiveDuration, at_most
 from sip_agent.digits import InBandDtmf
 
 _DEFAULTS = Endpointing()
@@ -22,7 +22,10 @@ class DetectorChoice(StrEnum):
 
 
 class HearingSettings(Section):
-    """[hearing]: voice activity and end-pointing, for `call.utterances`, `call.speech` and barge-in; in-band DTMF."""
+    """[hearing]: voice activity and end-pointing, for `call.utterances`, `call.speech` and barge-in; in-band DTMF.
+
+    Durations have limits: so much sound of each call is kept in memory.
+    """
 
     detector: DetectorChoice = Field(
         DetectorChoice.SILERO,
@@ -31,11 +34,11 @@ class HearingSettings(Section):
     threshold: Annotated[float, Field(ge=0.2, le=0.95)] = Field(
         _DEFAULTS.threshold, description="how sure the detector must be of a voice; higher hears less, and less noise"
     )
-    speech_start: PositiveDuration = Field(
+    speech_start: Annotated[PositiveDuration, at_most(timedelta(seconds=5))] = Field(
         timedelta(milliseconds=_DEFAULTS.start_ms),
         description="voice that makes a start of speech; shorter interrupts sooner, also on a click",
     )
-    end_silence: PositiveDuration = Field(
+    end_silence: Annotated[PositiveDuration, at_most(timedelta(seconds=30))] = Field(
         timedelta(milliseconds=_DEFAULTS.end_silence_ms),
         description="silence that ends an utterance; shorter answers sooner, also into a pause for breath",
     )
@@ -43,10 +46,10 @@ class HearingSettings(Section):
         timedelta(milliseconds=_DEFAULTS.min_speech_ms),
         description="voice that makes an utterance; less is a cough, and a paused playback goes on",
     )
-    max_utterance: PositiveDuration = Field(
+    max_utterance: Annotated[PositiveDuration, at_most(timedelta(minutes=5))] = Field(
         timedelta(milliseconds=_DEFAULTS.max_utterance_ms), description="longest utterance; a longer one is divided"
     )
-    pre_roll: Duration = Field(
+    pre_roll: Annotated[Duration, at_most(timedelta(seconds=5))] = Field(
         timedelta(milliseconds=_DEFAULTS.pre_roll_ms), description="sound before its start that an utterance keeps"
     )
     in_band_dtmf: InBandDtmf = Field(
@@ -58,8 +61,6 @@ class HearingSettings(Section):
     def _check_together(self) -> Self:
         if self.max_utterance <= self.min_speech:
             raise ValueError("max_utterance is not longer than min_speech: no utterance could ever be heard")
-        if self.max_utterance > timedelta(minutes=5) or self.pre_roll > timedelta(seconds=5):
-            raise ValueError("max_utterance is at most 5m and pre_roll 5s: all of it is kept in memory")
         return self
 
     @property

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from sip_agent.admission import ALLOW_PRESETS, AddressAllowList
 from sip_agent.auth import DigestAlgorithm
-from sip_agent.config.durations import parse_duration
+from sip_agent.config.durations import format_duration, parse_duration
 
 CODECS = ("PCMU", "PCMA", "G722", "opus")
 SAMPLE_RATES_HZ = (8000, 16000, 48000)
@@ -94,10 +94,13 @@ class Loading:
     warnings: list[str] = field(default_factory=list)
 
 
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("write a whole number")  # noqa: TRY004
-    return value
+def _no_bool(advice: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError(advice)  # noqa: TRY004
+        return value
+
+    return BeforeValidator(check)
 
 
 def _resolve(path: Path | None, info: ValidationInfo) -> Path | None:
@@ -215,11 +218,23 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
-WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
+def at_most(limit: timedelta) -> AfterValidator:
+    """Return what refuses a longer duration."""
+
+    def check(value: timedelta | None) -> timedelta | None:
+        if value is not None and value > limit:
+            raise ValueError(f"write a duration up to {format_duration(limit)}")
+        return value
+
+    return AfterValidator(check)
+
+
+WholeNumber = Annotated[int, _no_bool("write a whole number")]
 Port = Annotated[WholeNumber, Field(ge=0, le=65535)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-StatusOrNone = Annotated[int | None, BeforeValidator(_no_bool), BeforeValidator(_empty_to_none)]
-NumberOrNone = Annotated[float | None, BeforeValidator(_empty_to_none)]
+StatusOrNone = Annotated[int | None, _no_bool("write a whole number"), BeforeValidator(_empty_to_none)]
+Number = Annotated[float, _no_bool("write a number")]
+NumberOrNone = Annotated[float | None, _no_bool("write a number"), BeforeValidator(_empty_to_none)]
 OneWayOrNone = Annotated[OneWay | None, BeforeValidator(_empty_to_none)]
 WrongCodecOrNone = Annotated[WrongCodec | None, BeforeValidator(_empty_to_none)]
 OptionalDuration = Annotated[Duration | None, BeforeValidator(_empty_to_none)]

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import regex
 from pydantic import ValidationError
 
 from media.wav import AudioFileError, open_audio
@@ -31,6 +30,7 @@ from sip_agent.script.language import (
     Transfer,
     texts_in,
 )
+from sip_agent.script.matching import compile_regex
 from sip_agent.script.problems import Keys, Problem, explain, hint
 from sip_agent.script.source import NOWHERE, SourceError, place_of, read
 from sip_agent.script.templates import references
@@ -306,7 +306,7 @@ def _names_set_by(part: Part) -> set[str]:
         case Listen(store_as=str(name)) | Tool(store_as=str(name)):
             return {name}
         case ListenCase(regex=str(pattern)) | BranchCase(regex=str(pattern)):
-            return {*regex.compile(pattern).groupindex}
+            return {*compile_regex(pattern).groupindex}
         case _:
             return set()
 

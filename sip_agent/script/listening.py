@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
+from media.frames import Samples
 from sip_agent.call import Call, SpeechStarted
 
 HEARD_MAX = 100
@@ -41,7 +42,8 @@ class Listener:
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._open = self._speaking = False
-        self._unrecognized = 0
+        self._said: Samples | None = None
+        self._recognized: Samples | None = None
         self._quiet_since = asyncio.get_running_loop().time()
 
     async def __aenter__(self) -> Self:
@@ -66,8 +68,8 @@ class Listener:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody is speaking, or what was said is being recognised."""
-        return self._speaking or self._unrecognized > 0
+        """Whether somebody is speaking, or what was said last is not recognised yet: what was before may be dropped."""
+        return self._speaking or self._recognized is not self._said
 
     @property
     def quiet_since(self) -> float:
@@ -123,12 +125,12 @@ class Listener:
             self._note()
 
     async def _follow_utterances(self) -> None:
-        async for _ in self._call.utterances(recognize=False):
-            self._unrecognized += 1
+        async for utterance in self._call.utterances(recognize=False):
+            self._said = utterance.samples
 
     async def _follow_words(self) -> None:
         async for utterance in self._call.utterances():
-            self._unrecognized -= 1
+            self._recognized = utterance.samples
             self._note(Spoken(utterance.text))
 
     def _note(self, heard: Spoken | Pressed | None = None) -> None:

@@ -44,6 +44,8 @@ def compile_regex(pattern: str) -> Any:
     except regex.error as error:
         where = "" if error.pos is None else f" at its character {error.pos + 1}"
         raise ValueError(f"this is no regular expression: {error.msg}{where}; put it in single quotes") from error
+    except (RecursionError, OverflowError, MemoryError) as error:
+        raise ValueError("this regular expression is too large, or nested too deeply: write a simpler one") from error
 
 
 async def search(pattern: str, heard: str) -> Mapping[str, str] | None:

@@ -48,7 +48,9 @@ async def _post(address: str, arguments: Mapping[str, Any]) -> Any:
         status, text = await post_json(address, arguments)
     except AnswerTooLongError as error:
         raise ToolFailed(f"the answer is longer than {ANSWER_LENGTH_MAX} bytes") from error
-    except aiohttp.ClientError as error:
+    except TimeoutError:
+        raise
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: for an address that is none
         raise ToolFailed(f"{type(error).__name__}: {error}") from error
     if not 200 <= status < 300:
         raise ToolFailed(f"HTTP {status} {text[:200]}".rstrip())

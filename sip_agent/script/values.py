@@ -83,16 +83,25 @@ def _check_sip_uri(uri: str) -> str:
 
 def _check_tool(target: str) -> str:
     if target.lower().startswith(("http://", "https://")):
-        parts = urlsplit(target)
-        if not parts.hostname:
-            raise ValueError("write a whole address, like https://example.com/book")
-        if parts.username or parts.password:
-            raise ValueError("take the password out of the address: it would be seen in records")
-        return target
+        return _check_address(target)
     module, _, function = target.partition(":")
     if not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         raise ValueError("write an address that begins with http:// or https://, or module:function")
     return target
+
+
+def _check_address(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        host = (parts.hostname or "").encode("idna")
+        usable = host and parts.port != 0 and not re.search(r"\s", parts.netloc)
+    except ValueError:  # brackets, a name or a port that cannot be
+        usable = False
+    if not usable:
+        raise ValueError("write a whole address, like https://example.com/book or http://127.0.0.1:8000/book")
+    if parts.username or parts.password:
+        raise ValueError("take the password out of the address: it would be seen in records")
+    return address
 
 
 def _one_or_more(value: Any) -> Any:

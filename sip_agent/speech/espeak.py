@@ -7,6 +7,7 @@ are those of espeak-ng's `speak_lib.h`.
 
 import asyncio
 import ctypes
+import re
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -29,6 +30,9 @@ _UTF8 = 1
 _POSITION_CHARACTER = 1
 _BUFFER_MS = 500
 _GO_ON = 0
+
+_VOICE = re.compile(r"[\w/ '(),-]{1,40}(?:\+[A-Za-z0-9_ -]{1,20})?")
+"""Names of voices and variants: the library copies that of a variant into 40 bytes without looking at its length."""
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
@@ -103,7 +107,7 @@ class _Library:
         data = text.replace("\0", " ").encode("utf-8", "replace")
         with self._lock:
             if not self._choose(voice):
-                raise SpeechError(f'espeak has no voice "{voice}": write a language like en-us, or en-us+f2')
+                raise SpeechError(f'espeak has no voice "{voice[:60]}": write a language like en-us, or en-us+f2')
             self._functions.espeak_SetParameter(_RATE, words_per_minute, 0)
             self._pieces = []
             self._functions.espeak_Synth(
@@ -112,7 +116,7 @@ class _Library:
             return np.frombuffer(b"".join(self._pieces), np.int16)
 
     def _choose(self, voice: str) -> bool:
-        return bool(self._functions.espeak_SetVoiceByName(voice.encode()) == _EE_OK)
+        return _VOICE.fullmatch(voice) is not None and self._functions.espeak_SetVoiceByName(voice.encode()) == _EE_OK
 
     def _keep(self, sound: int | None, samples: int, _events: int | None) -> int:
         if sound:

@@ -5,6 +5,7 @@ Requests, responses and errors are those of OpenAI's published API description (
 differ in it. OpenAI streams it with sizes that mean "to the end".
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,10 @@ _NEEDS_KEY = "api.openai.com"
 _MAX_TEXT_BYTES = 1_000_000
 """A transcription, or what a server says of an error, is not longer."""
 
+LONGEST_WAIT_S = 120.0
+"""A sentence lasts 20 s at most, a transcription is a few lines: a server that has not begun after this time, or for
+whose bytes we have waited as long in all, drips. Where `timeout` allows a longer silence, that is the limit."""
+
 
 class OpenAiSynthesizer:
     """Speak by a server with OpenAI's audio API: POST /audio/speech."""
@@ -43,12 +48,13 @@ class OpenAiSynthesizer:
         stream = WavStream(sample_rate_hz)
         async with self._server.post("audio/speech", json=request) as response:
             try:
-                async for data in response.content.iter_any():
+                async for data in self._server.arriving(response):
                     if len(samples := stream.feed(data)):
                         yield samples
                 yield stream.feed(b"", last=True)
             except ValueError as error:
-                raise SpeechError(f"{response.url}: {error}: does this server offer response_format wav?") from error
+                advice = "does this server offer response_format wav, and is it well?"
+                raise SpeechError(f"{response.url}: {error}: {advice}") from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -72,7 +78,7 @@ class OpenAiRecognizer:
         if self._language:
             form.add_field("language", self._language)
         async with self._server.post("audio/transcriptions", data=form) as response:
-            text = _field(await _content(response), "text")
+            text = _field(await self._server.content(response), "text")
             if text is None:
                 raise SpeechError(f"{response.url}: the answer has no text: is this OpenAI's audio API?")
             return text
@@ -94,11 +100,12 @@ class _Server:
         self._base_url = base_url
         self._api_key = api_key
         self._timeout_s = timeout.total_seconds()
+        self._longest_wait_s = max(LONGEST_WAIT_S, self._timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
     async def post(self, path: str, **body: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Open the response to a request; raises SpeechError if the server refuses it, fails or falls silent."""
+        """Open the response to a request; raises SpeechError if the server refuses it, fails, falls silent or drips."""
         url = f"{self._base_url}/{path}"
         if self._session is None:
             silence = aiohttp.ClientTimeout(sock_connect=self._timeout_s, sock_read=self._timeout_s)
@@ -106,16 +113,44 @@ class _Server:
             self._session = aiohttp.ClientSession(headers=headers, timeout=silence)
         try:
             # The key is for this server alone: a redirection is not followed.
-            async with self._session.post(url, allow_redirects=False, **body) as response:
+            async with asyncio.timeout(self._longest_wait_s):
+                opened = await self._session.post(url, allow_redirects=False, **body)
+            async with opened as response:
                 if response.status != HTTPStatus.OK:
                     raise SpeechError(f"{url}: {await self._refusal(response)}")
                 yield response
-        except TimeoutError as error:
+        except aiohttp.ServerTimeoutError as error:
             raise SpeechError(
                 f"{url}: the server was silent for {self._timeout_s:g} s: try later, or raise speech.openai.timeout"
             ) from error
+        except TimeoutError as error:
+            raise SpeechError(f"{url}: the answer takes more than {self._longest_wait_s:g} s to come") from error
         except aiohttp.ClientError as error:
             raise SpeechError(f"{url}: {error}: is speech.openai.base_url right, and the server up?") from error
+
+    async def arriving(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield the bytes of a response as they come; raises TimeoutError when they were waited for too long in all.
+
+        Who takes them slowly, as a call does that plays them, is given that time.
+        """
+        clock = asyncio.get_running_loop().time
+        left_s = self._longest_wait_s
+        while left_s > 0:
+            asked_at = clock()
+            if not (data := await response.content.readany()):
+                return
+            left_s -= clock() - asked_at
+            yield data
+        raise TimeoutError
+
+    async def content(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read a response that is to be short; what is too much of it is left, and makes no JSON."""
+        content = b""
+        async for data in self.arriving(response):
+            content += data
+            if len(content) > _MAX_TEXT_BYTES:
+                break
+        return content
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> str:
         """Say why the server refused, and what to do."""
@@ -123,7 +158,7 @@ class _Server:
         if response.status == HTTPStatus.UNAUTHORIZED:
             # What servers say here shows a part of the key.
             return f"{status}: the server does not take the API key: correct speech.openai.api_key_file"
-        said = _field(await _content(response), "error", "message") or response.reason or "no reason given"
+        said = _field(await self.content(response), "error", "message") or response.reason or "no reason given"
         if self._api_key:
             said = said.replace(self._api_key, "***")
         if response.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -135,16 +170,6 @@ class _Server:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
-
-
-async def _content(response: aiohttp.ClientResponse) -> bytes:
-    """Read a response that is to be short; what is too much of it is left, and makes no JSON."""
-    content = b""
-    async for data in response.content.iter_any():
-        content += data
-        if len(content) > _MAX_TEXT_BYTES:
-            break
-    return content
 
 
 def _field(document: bytes, *names: str) -> str | None:

@@ -67,7 +67,7 @@ class Speech:
         """Yield the speech of a text piece by piece: int16 mono at `sample_rate_hz`; nothing for a blank text.
 
         `voice` None is that of the settings. A text is a sentence or a few (`split_sentences` makes such of a long
-        one). Raises SpeechError.
+        one). Raises SpeechError, also where a text with letters or digits makes no sound.
         """
         if not text.strip():
             return
@@ -76,7 +76,7 @@ class Speech:
                 f"a text of {len(text)} characters is too long to say at once: divide it; {MAX_CHARACTERS} is the most"
             )
         key = json.dumps([self._name, self._synthesizer.fingerprint, voice, text, sample_rate_hz])
-        if self._cache is not None and (kept := await self._cache.load(key)) is not None:
+        if self._cache is not None and (kept := await self._cache.load(key)) is not None and len(kept):
             yield kept
             return
         pieces: list[Samples] = []
@@ -88,7 +88,10 @@ class Speech:
                     raise SpeechError(f"the synthesizer made more than {MAX_SOUND_S} s of sound of one text")
                 pieces.append(piece)
                 yield piece
-        if self._cache is not None and pieces:
+        if not any(map(len, pieces)):
+            if any(map(str.isalnum, text)):
+                raise SpeechError(f"the synthesizer made no sound of {text[:60]!r}")
+        elif self._cache is not None:
             await self._cache.store(key, np.concatenate(pieces))
 
     async def _made(self, text: str, voice: str | None, sample_rate_hz: int) -> AsyncGenerator[Samples, None]:

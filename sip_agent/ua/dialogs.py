@@ -40,12 +40,11 @@ if TYPE_CHECKING:
     from sip_agent.ua.endpoint import Endpoint
 
 log = structlog.get_logger()
+DTMF_IS_UPDATE, DTMF_IS_END = 1, 2
+"""Flags of pjsua2's DTMF events (pjmedia/stream.h), which have no name in Python."""
+
 ACK_TIMEOUT_S = 32.0
 """64*T1, after which the stack repeats the 200 no more and sends BYE."""
-
-DTMF_DURATION_UNKNOWN = 2**31
-"""pjsua2 says -1, unsigned, where the duration is not known."""
-
 
 INFO_DURATION_MS = 160
 INFO_INTERVAL_S = 0.25
@@ -72,6 +71,7 @@ class Dialog:
         self.disconnected: asyncio.Future[None] = endpoint.loop.create_future()
         self._port: FramePort | None = None
         self._line: Line | None = None
+        self._pressed = ""
         self._transfer_status: asyncio.Future[tuple[int, str]] | None = None
         self._reply_delay_ms = 0
         self._rtp = RtpTotals()
@@ -276,11 +276,19 @@ class Dialog:
             )
             return
 
-    def on_dtmf(self, digit: str, method: int, duration_ms: int) -> None:
-        """Pass on an RFC 4733 digit (pjsua2 `onDtmfDigit`); those by INFO are read here, in more forms."""
-        if method == engine.load().PJSUA_DTMF_METHOD_RFC2833:
-            known = 0 < duration_ms < DTMF_DURATION_UNKNOWN
-            self._emit_digit(digit.upper(), DtmfMethod.RFC4733, duration_ms if known else None)
+    def on_dtmf(self, prm: Any) -> None:
+        """Pass on the beginning and the end of an RFC 4733 event (pjsua2 `onDtmfEvent`).
+
+        An end that comes again is passed over. Digits by INFO are read here, in more forms.
+        """
+        if prm.method != engine.load().PJSUA_DTMF_METHOD_RFC2833:
+            return
+        if not prm.flags & DTMF_IS_UPDATE:
+            self._pressed = prm.digit.upper()
+            self._emit_digit(self._pressed, DtmfMethod.RFC4733, None)
+        if prm.flags & DTMF_IS_END and self._pressed:
+            self._emit_digit(self._pressed, DtmfMethod.RFC4733, prm.duration)
+            self._pressed = ""
 
     def _note_info(self, message: str) -> None:
         _, headers, body = split_message(message.encode("utf-8", "surrogateescape"))

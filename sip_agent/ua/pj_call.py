@@ -65,9 +65,9 @@ def pj_call_class() -> type:  # noqa: C901  (one short guard per callback)
             if self._dialog is not None:
                 self._guarded(self._dialog.on_media_state)
 
-        def onDtmfDigit(self, prm: Any) -> None:
+        def onDtmfEvent(self, prm: Any) -> None:
             if self._dialog is not None:
-                self._guarded(self._dialog.on_dtmf, prm.digit, prm.method, prm.duration)
+                self._guarded(self._dialog.on_dtmf, prm)
 
         def onCallTransferStatus(self, prm: Any) -> None:
             if self._dialog is not None:

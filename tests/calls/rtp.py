@@ -91,14 +91,23 @@ class RtpPeer:
 
     def send_digit(self, digit: str, remote: tuple[str, int]) -> None:
         """Send one telephone-event, its end three times (RFC 4733 §2.5.1.4)."""
-        event = "0123456789*#ABCD".index(digit)
+        self.release_digit(digit, remote, self.press_digit(digit, remote), 640)
+
+    def press_digit(self, digit: str, remote: tuple[str, int]) -> int:
+        """Send the beginning of a telephone-event; returns its timestamp."""
         began = self.sent * FRAME_SAMPLES
-        for index, duration in enumerate((160, 320, 480, 640, 640, 640)):
-            end = 0x80 if index >= 3 else 0
-            payload = struct.pack("!BBH", event, end | 10, duration)
-            marker = 0x80 if index == 0 else 0
-            self.sent += 1
-            self._socket.sendto(self._header(marker | 101, began) + payload, remote)
+        for marker, duration in ((0x80, 160), (0, 320), (0, 480)):
+            self._send_event(remote, marker | 101, began, _event(digit, 10, duration))
+        return began
+
+    def release_digit(self, digit: str, remote: tuple[str, int], began: int, duration: int) -> None:
+        """Send the end of a telephone-event that `press_digit` began."""
+        for _ in range(3):
+            self._send_event(remote, 101, began, _event(digit, 0x80 | 10, duration))
+
+    def _send_event(self, remote: tuple[str, int], payload_type: int, began: int, event: bytes) -> None:
+        self.sent += 1
+        self._socket.sendto(self._header(payload_type, began) + event, remote)
 
     def _run(self) -> None:
         due = time.monotonic()
@@ -136,3 +145,7 @@ class RtpPeer:
                         arrived_s=time.monotonic(),
                     )
                 )
+
+
+def _event(digit: str, end_and_volume: int, duration: int) -> bytes:
+    return struct.pack("!BBH", "0123456789*#ABCD".index(digit), end_and_volume, duration)

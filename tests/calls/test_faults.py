@@ -51,6 +51,7 @@ ROUTES = [
     spoilt("slow", reply_delay="600ms"),
     spoilt("busy", refuse=486),
     spoilt("declines", refuse=603),
+    spoilt("rejects", "reject", refuse=404),
     spoilt("rings", ring_only="200ms"),
     spoilt("late", answer_after="500ms"),
     spoilt("hangs_up", hang_up_after="500ms"),
@@ -316,7 +317,7 @@ def test_a_slow_reply(agent: AgentProcess) -> None:
 # Signalling
 
 
-@pytest.mark.parametrize(("user", "status"), [("busy", 486), ("declines", 603)])
+@pytest.mark.parametrize(("user", "status"), [("busy", 486), ("declines", 603), ("rejects", 404)])
 def test_refused(agent: AgentProcess, user: str, status: int) -> None:
     """The call is refused with the status of the fault, whatever the handler is."""
     with Peer(agent) as peer:

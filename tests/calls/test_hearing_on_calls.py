@@ -217,18 +217,25 @@ class TestDigits:
 
         assert [("info", *digit)] == [(item["method"], item["digit"], item["duration_ms"]) for item in record["dtmf"]]
 
-    def test_a_key_held(self, hearing_agent: AgentProcess) -> None:
-        """A key that was held for longer than a second, and that an INFO tells of when it is let go, is one digit."""
+    @pytest.mark.parametrize("held", [True, False])
+    def test_a_long_time_before_the_info(self, hearing_agent: AgentProcess, *, held: bool) -> None:
+        """A key held for long, of which an INFO tells when it is let go, is one digit; one let go before is another."""
         with Peer(hearing_agent) as peer, RtpPeer(silence(1000, CLOCK_RATE_HZ)) as rtp:
             remote = audio_address(peer.invite("record", sdp=peer.offer(port=rtp.port)).body)
             rtp.send_to(remote)
-            rtp.send_digit("7", remote)
-            eventually(lambda: rtp.sent > 80, "1.6 s of sound")
-            peer.request("INFO", body="Signal=7\r\nDuration=1600\r\n", content_type="application/dtmf-relay")
+            began = rtp.press_digit("7", remote)
+            if not held:
+                rtp.release_digit("7", remote, began, 640)
+            eventually(lambda: rtp.sent > 100, "2 s of sound")
+            if held:
+                rtp.release_digit("7", remote, began, 15_200)
+            duration_ms = 160 if held else 20_000
+            peer.request("INFO", body=f"Signal=7\r\nDuration={duration_ms}\r\n", content_type="application/dtmf-relay")
             peer.bye()
             record = hearing_agent.record(peer.call_id)
 
-        assert [("7", "rfc4733")] == [(item["digit"], item["method"]) for item in record["dtmf"]]
+        expected = [("7", "rfc4733")] if held else [("7", "rfc4733"), ("7", "info")]
+        assert expected == [(item["digit"], item["method"]) for item in record["dtmf"]]
 
     def test_other_info(self, hearing_agent: AgentProcess) -> None:
         """One without a body is answered (RFC 6086), one of another type says which types are understood."""

@@ -72,6 +72,12 @@ def test_what_the_engine_is_asked() -> None:
     [
         ("refuse = 200", "routes[0].faults.refuse = 200: write a number from 300 on"),
         ("loss_percent = 101", "routes[0].faults.loss_percent = 101: write a number up to 100"),
+        ("loss_percent = true", "routes[0].faults.loss_percent = true: write a number"),
+        ("duplicate_percent = false", "routes[0].faults.duplicate_percent = false: write a number"),
+        ("noise_dbov = true", "routes[0].faults.noise_dbov = true: write a number"),
+        ("loss_percent = nan", "routes[0].faults.loss_percent"),
+        ("seed = 5", "routes[0].faults: seed starts random numbers: say of what, by loss_percent"),
+        ('seed = 5, answer_after = "1s"', "routes[0].faults: seed starts random numbers: say of what"),
         ("reorder_percent = 51", "routes[0].faults.reorder_percent = 51: write a number up to 50"),
         ('loss_percent = "many"', 'routes[0].faults.loss_percent = "many": write a number'),
         ("loss = 5", "routes[0].faults.loss: no such setting; did you mean"),

@@ -85,6 +85,19 @@ def test_half_a_sample_at_the_end() -> None:
     assert np.array_equal(SOUND[:-1], read(riff(format_chunk(), chunk(b"data", SOUND.tobytes(), 0)[:-1])))
 
 
+@pytest.mark.parametrize("left_out", [2, 1600, 3200])
+def test_a_sound_that_breaks_off(left_out: int) -> None:
+    """A size that is one is a promise: what ends before is not whole."""
+    data = riff(format_chunk(), chunk(b"data", SOUND.tobytes()[: 3200 - left_out], 3200))
+    with pytest.raises(ValueError, match=f"breaks off: {left_out} bytes of its sound are missing"):
+        read(data, step=100)
+
+
+def test_a_size_with_half_a_sample() -> None:
+    """A size that is no number of samples is reached with the last whole one."""
+    assert np.array_equal(SOUND, read(riff(format_chunk(), chunk(b"data", SOUND.tobytes() + b"\1"))))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -47,6 +47,11 @@ def problems(folder: Path, text: str) -> list[str]:
             "2:13: write one of text, regex, dtmf, speech, silence, hangup, not",
         ),
         ("steps:\n  - listen: {regex: '('}", "2:21: regex: this is no regular expression: missing )"),
+        (
+            f"steps:\n  - listen: {{regex: '{'(' * 2400}{')' * 2400}'}}",
+            "2:21: regex: this regular expression is too large, or nested too deeply",
+        ),
+        ("steps:\n  - listen: {regex: 'a{99999999999999}'}", "2:21: regex: this "),
         ("steps:\n  - listen: {dtmf: 1E}", "2:20: dtmf: write keys (0-9 * # A-D), X for any digit"),
         ("steps:\n  - listen: speech\n    timeout: soon", '3:14: timeout: write a duration like "30m"'),
         ("steps:\n  - listen: {hangup: any, go: a}", "2:13: nothing follows a hangup"),
@@ -62,6 +67,13 @@ def problems(folder: Path, text: str) -> list[str]:
             "2:11: tool: write an address that begins with http:// or https://, or module:function",
         ),
         ("steps:\n  - tool: http://a:b@c/d", "2:11: tool: take the password out of the address"),
+        *(
+            (f"steps:\n  - tool: {address}", "2:11: tool: write a whole address, like https://example.com/book")
+            for address in (
+                *("http://", "http://a b/c", "http://a..b/", "http://.../", f"http://{'x' * 80}.invalid/"),
+                *("http://h:99999/", "http://h:0/", "http://h:x/", "'http://[::1'"),
+            )
+        ),
         ("steps:\n  - tool: nowhere:book", "2:11: tool: nowhere:book cannot be imported: ModuleNotFoundError"),
         ("steps:\n  - branch: {is: 3}", "2:13: if: is missing: add it"),
         ("steps:\n  - repeat: 3", "2:5: steps: is missing: add it"),

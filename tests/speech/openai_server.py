@@ -8,7 +8,7 @@ import io
 import json
 import wave
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +38,15 @@ class OpenAiServer:
     fault: Callable[[web.Request], web.StreamResponse] | None = None
     stall: asyncio.Event | None = None
     """Wait for it after the first bytes of speech."""
+    drips: bool = False
+    """Answer byte by byte, without end."""
 
     async def speech(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/audio/speech: CreateSpeechRequest, answered by a stream of bytes."""
         if (refusal := self._refuse(request)) is not None:
             return refusal
+        if self.drips:
+            return await _drip(request, streamed_header(RATE_HZ))
         if request.content_type != "application/json":
             return error(400, f"unsupported content type {request.content_type}")
         body = json.loads(await request.text())
@@ -65,6 +69,8 @@ class OpenAiServer:
         """POST /v1/audio/transcriptions: CreateTranscriptionRequest, answered by CreateTranscriptionResponseJson."""
         if (refusal := self._refuse(request)) is not None:
             return refusal
+        if self.drips:
+            return await _drip(request, b'{"text": "')
         if request.content_type != "multipart/form-data":
             return error(400, f"unsupported content type {request.content_type}")
         body: dict[str, Any] = dict(await request.post())
@@ -82,6 +88,17 @@ class OpenAiServer:
         if request.headers.get("Authorization") != f"Bearer {KEY}":
             return error(401, f"Incorrect API key provided: {request.headers.get('Authorization')}.")
         return None if self.fault is None else self.fault(request)
+
+
+async def _drip(request: web.Request, begin: bytes) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(begin)
+    with suppress(ConnectionError):
+        while True:
+            await response.write(b"xx")
+            await asyncio.sleep(0.01)
+    return response
 
 
 def _problem_of_speech(body: dict[str, Any]) -> str | None:

@@ -95,6 +95,36 @@ async def test_an_unknown_voice_in_a_call(espeak: EspeakSynthesizer) -> None:
     assert len(await speak(espeak, "Hello.")) > 1000
 
 
+@pytest.mark.parametrize(
+    "voice",
+    [
+        "en+" + "x" * 300,
+        "en+" + "å" * 20,
+        "x" * 5000,
+        "en+f1+f2",
+        "en\n",
+        "\0",
+        "\udc80",
+        "../../../../etc/passwd",
+        "+f2",
+    ],
+)
+async def test_what_is_no_name_of_a_voice(espeak: EspeakSynthesizer, voice: str) -> None:
+    """The library would abort the process over some: it never sees them, and the message is short."""
+    with pytest.raises(SpeechError, match="espeak has no voice") as caught:
+        await speak(espeak, "Hello.", voice=voice)
+
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "voice", ["gmw/en-US-nyc", "Norwegian Bokmål", "English (America)+Mr serious", "en+UniRobot", "fr+5"]
+)
+async def test_names_of_voices(espeak: EspeakSynthesizer, voice: str) -> None:
+    """Voices go by their file, their name or their language, with the name or number of a variant."""
+    assert len(await speak(espeak, "Hello.", voice=voice)) > 1000
+
+
 async def test_the_interpreter_goes_on(espeak: EspeakSynthesizer) -> None:
     """While the library speaks, other threads run: it holds no lock of the interpreter."""
     counted = 0

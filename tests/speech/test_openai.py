@@ -12,6 +12,7 @@ from aiohttp import web
 from media.frames import Samples
 from media.tones import ToneGenerator
 from sip_agent.errors import SettingsError, SpeechError
+from sip_agent.speech import openai
 from sip_agent.speech.openai import OpenAiRecognizer, OpenAiSynthesizer
 from tests.speech.openai_server import KEY, OpenAiServer, error, openai_server
 
@@ -133,6 +134,35 @@ async def test_a_server_that_falls_silent(server: OpenAiServer) -> None:
         await speak(synthesizer, "a" * 500)
     server.stall.set()
     await synthesizer.close()
+
+
+async def test_a_server_that_drips(server: OpenAiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that never falls silent and never comes to an end is given up."""
+    monkeypatch.setattr(openai, "LONGEST_WAIT_S", 0.2)
+    patience = timedelta(milliseconds=150)
+    server.drips = True
+    synthesizer = OpenAiSynthesizer(base_url=server.url, api_key=KEY, model="m", timeout=patience)
+    recognizer = OpenAiRecognizer(base_url=server.url, api_key=KEY, model="m", timeout=patience)
+    with pytest.raises(SpeechError, match=r"the answer takes more than 0\.2 s to come"):
+        await speak(synthesizer, "hello")
+    with pytest.raises(SpeechError, match=r"the answer takes more than 0\.2 s to come"):
+        await recognizer.recognize(np.zeros(160, np.int16), 8000)
+    await synthesizer.close()
+    await recognizer.close()
+
+
+async def test_a_listener_that_takes_its_time(server: OpenAiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time in which nobody asks for sound is not the server's."""
+    monkeypatch.setattr(openai, "LONGEST_WAIT_S", 1.0)
+    synthesizer = OpenAiSynthesizer(base_url=server.url, api_key=KEY, model="m", timeout=timedelta(seconds=1))
+    sound = synthesizer.synthesize("a" * 50, voice=None, sample_rate_hz=24000)
+    async with aclosing(sound):
+        pieces = [await anext(sound)]
+        await asyncio.sleep(1.1)
+        pieces += [piece async for piece in sound]
+    await synthesizer.close()
+
+    assert 12_000 == sum(map(len, pieces))
 
 
 async def test_a_server_that_is_not_there() -> None:

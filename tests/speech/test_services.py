@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from media.frames import Samples
+from media.wav_stream import wav_bytes
 from sip_agent.config.speech import OpenAiSettings, SpeechSettings
 from sip_agent.errors import SettingsError, SpeechError
 from sip_agent.speech import Speech
@@ -120,6 +122,18 @@ async def test_a_blank_text(speech: Speech, voice: StrangersVoice, text: str) ->
     """Nothing is said for nothing."""
     assert [] == await pieces_of(speech, text)
     assert [] == voice.texts
+
+
+async def test_no_sound_for_words(speech: Speech, voice: StrangersVoice) -> None:
+    """A text with words that makes no sound is an error, and one without is silence; neither is kept."""
+    good, voice.word = voice.word, lambda _: np.zeros(0, np.int16)
+    with pytest.raises(SpeechError, match="the synthesizer made no sound of 'one'"):
+        await pieces_of(speech, "one")
+    assert [0] == await pieces_of(speech, "...")
+    voice.word = good
+
+    assert [100] == await pieces_of(speech, "one")
+    assert [100] == await pieces_of(speech, "...")
 
 
 async def test_a_text_without_end(speech: Speech) -> None:
@@ -256,6 +270,23 @@ async def test_openai_both_ways(tmp_path: Path) -> None:
 
     assert (OpenAiSettings().model, "verse") == (spoken["model"], spoken["voice"])
     assert (OpenAiSettings().transcription_model, "de") == (heard["model"], heard["language"])
+
+
+async def test_a_sentence_that_breaks_off(tmp_path: Path) -> None:
+    """A server that announces more sound than it sends fails, and the fragment is not said again on the next call."""
+    whole = wav_bytes(np.full(8000, 7, np.int16), 8000)
+    async with openai_server() as server:
+        settings = SpeechSettings.model_validate(
+            {"synthesizer": "openai", "openai": {"base_url": server.url, "api_key": KEY}}
+        )
+        async with opened(settings, tmp_path) as speech:
+            server.fault = lambda _: web.Response(body=whole[:4000])
+            for _ in range(2):
+                with pytest.raises(SpeechError, match="a WAV that breaks off: 12044 bytes of its sound are missing"):
+                    await pieces_of(speech, "Hello.", rate_hz=8000)
+            server.fault = lambda _: web.Response(body=whole)
+
+            assert 8000 == sum(await pieces_of(speech, "Hello.", rate_hz=8000))
 
 
 @pytest.mark.parametrize(
