@@ -282,7 +282,10 @@ class Agent:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            await self.flow.expire(datetime.now(UTC))
+            try:
+                await self.flow.expire(datetime.now(UTC))
+            except Exception:
+                log.exception("agent.housekeeping_failed")
 
 
 def bindings_of(settings: Settings) -> Sequence[Binding]:
