@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from tests.calls.agent_process import eventually
+from tests.calls.agent_process import AgentProcess, eventually
 from tests.calls.conftest import ROUTES, StartAgent
 from tests.calls.peer import Peer
 from tests.calls.rtp import RtpPeer
@@ -54,6 +54,7 @@ def test_kills_under_load(start_agent: StartAgent, sipp: Sipp) -> None:
     for _ in range(3):
         with sipp.start("call", agent, "-r", "40", calls=400) as run:
             eventually(partial(answers, run), "answers")
+            eventually(partial(is_one_over, agent), "a call that is over, and stored")
             agent.kill()
             answered += [
                 item.header("Call-ID") for item in run.messages if item.status == 200 and item.method == "INVITE"
@@ -66,6 +67,11 @@ def test_kills_under_load(start_agent: StartAgent, sipp: Sipp) -> None:
 def answers(run: RunningSipp) -> bool:
     """Tell whether thirty answers have come."""
     return sum(message.status == 200 for message in run.messages) > 30
+
+
+def is_one_over(agent: AgentProcess) -> bool:
+    """Tell whether a call is in the store that was answered, and is over."""
+    return any(record["outcome"] == "answered" for record in agent.all_records())
 
 
 def test_an_agent_that_is_stopped_ends_its_calls(start_agent: StartAgent) -> None:
