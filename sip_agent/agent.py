@@ -289,7 +289,10 @@ class Agent:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            await self.flow.expire(datetime.now(UTC))
+            try:
+                await self.flow.expire(datetime.now(UTC))
+            except Exception:
+                log.exception("agent.housekeeping_failed")
 
     async def _mend_recordings(self) -> None:
         """Complete the recordings of interrupted calls; also those that an earlier start did not get to."""

@@ -116,6 +116,7 @@ class CallFlow:
             record.faults = list(route.faults.named)
             record.outcome = record.sip_status = record.ended_by = record.end_reason = record.ended_at = None
             await self._begin(record)
+            self._refuse_if_draining()
             dialog = spoil(await offer.accept(route.faults.line), route.faults)
             await self._converse(dialog, invite, ids, route, record)
         except Challenged as challenge:
@@ -142,6 +143,7 @@ class CallFlow:
             self._admitted.add(record.call_uuid)
             record.handler = route.handler
             await self._begin(record)
+            self._refuse_if_draining()
             dialog = await dial()
             record.call_id = dialog.call_id
             route = replace(route, build=partial(Answered, route.build, outgoing.ring_timeout_s))
@@ -164,7 +166,8 @@ class CallFlow:
             if record.invite_received_at is not None and now - record.invite_received_at > CHALLENGE_EXPIRES
         ]
         for key in expired:
-            await self._record_unanswered(self._challenged.pop(key))
+            if (record := self._challenged.pop(key, None)) is not None:  # it may have been answered meanwhile
+                await self._record_unanswered(record)
         await self._record_summaries(self._parts.refusals.summaries_due(now))
 
     async def close(self) -> None:
@@ -215,13 +218,17 @@ class CallFlow:
 
     def _admit_call(self, invite: Invite) -> None:
         """Refuse a call that is one too many; only callers who may call count, so that others cannot lock them out."""
+        self._refuse_if_draining()
+        self._parts.admission.check_capacity(len(self._admitted))
+        if invite.account is None:
+            self._parts.admission.check_rate(time.monotonic())
+
+    def _refuse_if_draining(self) -> None:
+        """Refuse every call once the agent stops; asked again after each wait: a stop ends only dialogs that exist."""
         if self.draining:
             raise CallRejected(
                 SipStatus.SERVICE_UNAVAILABLE, "the agent is shutting down", headers=(("Retry-After", "30"),)
             )
-        self._parts.admission.check_capacity(len(self._admitted))
-        if invite.account is None:
-            self._parts.admission.check_rate(time.monotonic())
 
     def _authenticate(self, invite: Invite) -> str | None:
         """Return the user that the caller proved to be; None where nobody is asked.
@@ -307,7 +314,10 @@ class CallFlow:
             if recording is not None:
                 record.recording = await recording.close()
         except BaseException:
-            await dialog.terminate(EndedBy.SYSTEM, SipStatus.SERVER_INTERNAL_ERROR, (), "the agent failed")
+            try:
+                await dialog.terminate(EndedBy.SYSTEM, SipStatus.SERVER_INTERNAL_ERROR, (), "the agent failed")
+            except SipAgentError as error:
+                log.warning("call.terminate_failed", error=str(error))
             raise
         finally:
             del self.active[record.call_uuid]
@@ -339,6 +349,7 @@ class CallFlow:
         """Record a refusal: singly, or, beyond the source's share of this hour, in its summary."""
         treatment = self._parts.refusals.note(source, datetime.now(UTC))
         _refuse(record, rejection.status, rejection.reason)
+        record = replace(record)  # who was only challenged may come back meanwhile, and goes on with the original
         begun = record.call_uuid in self._admitted
         if treatment.record or begun:
             await self._finish(record)
@@ -375,9 +386,10 @@ class CallFlow:
 
         Whoever tries several passwords in one call has one record.
         """
-        self._challenged[invite.call_id, invite.from_tag] = record
+        key = invite.call_id, invite.from_tag
+        self._challenged[key] = record
         await self._reply(offer, challenge, stateful=False)
-        if challenge.failed and record.outcome is None:
+        if challenge.failed and record.outcome is None and key in self._challenged:
             await self._record_refusal(record, offer.source_host, challenge)
         if len(self._challenged) > CHALLENGES_MAX:
             await self._record_unanswered(self._challenged.pop(next(iter(self._challenged))))

@@ -53,19 +53,23 @@ class ChirpDialog(PcmDialog):
     def __init__(self, endpoint: PcmEndpoint) -> None:
         super().__init__(endpoint)
         self._socket: Socket | None = None
-        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._opened = asyncio.Event()
         self._outbox: deque[bytes] = deque(maxlen=UNSENT_FRAMES_MAX)
         self._unsent = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._closing: asyncio.Event | None = None
+        self._goodbye: asyncio.Task[None] | None = None
         self._unreadable = 0
 
     def open(self, socket: Socket) -> None:
-        """Let sound flow: the upgrade was accepted."""
+        """Let sound flow: the upgrade was accepted. A call that has ended meanwhile is closed at once."""
         self._socket = socket
+        if self._over.is_set():
+            self._goodbye = asyncio.create_task(self._close_socket(NORMAL, "the call is over"), name="chirp goodbye")
+            return
         self._sender = asyncio.create_task(self._send(socket), name="chirp sender")
         self._open(self._transmit)
-        self._opened.set_result(None)
+        self._opened.set()
 
     async def take(self, message: str | bytes) -> None:
         """Take what the caller sent."""
@@ -98,7 +102,7 @@ class ChirpDialog(PcmDialog):
 
     async def _connect(self, headers: Sequence[tuple[str, str]]) -> None:
         self.decide(HTTPStatus.SWITCHING_PROTOCOLS, headers)
-        await self._opened
+        await self._opened.wait()
 
     async def _disconnect(self, reason: str, *, failed: bool) -> None:
         await self._close_socket(INTERNAL_ERROR if failed else NORMAL, reason)
@@ -143,8 +147,7 @@ class ChirpDialog(PcmDialog):
 
     def _end(self, status: int) -> None:
         super()._end(status)
-        if not self._opened.done():
-            self._opened.set_result(None)
+        self._opened.set()
         if self._sender is not None:
             self._sender.cancel()
 

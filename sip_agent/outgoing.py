@@ -89,5 +89,7 @@ class Answered:
             async with asyncio.timeout(self._ring_timeout_s):
                 await call.answer()
         except TimeoutError as error:
-            raise UserAgentError("call", f"not answered within {self._ring_timeout_s:g} s") from error
+            if not call.answered:
+                raise UserAgentError("call", f"not answered within {self._ring_timeout_s:g} s") from error
+            await call.answer()  # in time, but for its sound
         await handler.handle(call)

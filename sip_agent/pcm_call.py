@@ -153,12 +153,16 @@ class PcmDialog(ABC):
         self._ending: tuple[EndedBy, str] | None = None
         self._listener: Callable[[CallEvent], None] | None = None
         self._on_audio: Callable[[CallAudio], None] | None = None
+        self._early_events: list[CallEvent] = []
 
     def listen(
         self, listener: Callable[[CallEvent], None], on_audio: Callable[[CallAudio], None] | None = None
     ) -> None:
         """See `Dialog`."""
         self._listener, self._on_audio = listener, on_audio
+        for event in self._early_events:
+            listener(event)
+        self._early_events.clear()
 
     async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
         """See `Dialog`: early media opens the sound as the answer does."""
@@ -166,7 +170,6 @@ class PcmDialog(ABC):
             raise CallEnded("answer: the call is over")
         answers = 200 <= status < 300
         if (early_media or answers) and self.audio is None:
-            self._endpoint.track(self)
             await self._connect(headers)
             if self._over.is_set():
                 raise CallEnded("answer: the caller was gone before")
@@ -252,7 +255,9 @@ class PcmDialog(ABC):
         self._listener = self._on_audio = None
 
     def _emit(self, event: CallEvent) -> None:
-        if self._listener is not None:
+        if self._listener is None:
+            self._early_events.append(event)
+        else:
             self._listener(event)
 
 
@@ -275,7 +280,7 @@ class PcmOffer:
         stateful: bool = True,  # noqa: ARG002
     ) -> None:
         """See `Offer`."""
-        self.dialog.decide(status, headers)
+        await self.dialog.terminate(EndedBy.AGENT, status, headers)
 
     async def accept(self, faults: LineFaults | None = None, /) -> PcmDialog:
         """See `Offer`; of the faults, late replies are all that there is without packets."""
@@ -297,6 +302,7 @@ class PcmEndpoint:
 
     def hand_over(self, dialog: PcmDialog, request: CallRequest) -> None:
         """Offer a request to the call flow; the dialog's `decision` says what becomes of it."""
+        self._dialogs.add(dialog)
         self._on_offer(
             PcmOffer(
                 dialog=dialog,
@@ -309,12 +315,8 @@ class PcmEndpoint:
         )
 
     async def hang_up_all(self, reason: str) -> None:
-        """End every call."""
+        """End every call, also those that are not answered yet."""
         await asyncio.gather(*(dialog.terminate(EndedBy.SYSTEM, None, (), reason) for dialog in self._dialogs))
-
-    def track(self, dialog: PcmDialog) -> None:
-        """Remember a call that is being answered, until its end."""
-        self._dialogs.add(dialog)
 
     def begin(self, audio: CallAudio) -> None:
         """Let the clock tick for the sound of a call."""

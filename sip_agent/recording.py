@@ -62,9 +62,13 @@ class Recording:
         loop = asyncio.get_running_loop()
         closed: asyncio.Future[dict[str, Any] | None] = loop.create_future()
 
+        def settle(result: dict[str, Any] | None) -> None:
+            if not closed.done():  # whoever waited may have been cancelled
+                closed.set_result(result)
+
         def finish() -> None:
             result = self._finish()
-            loop.call_soon_threadsafe(closed.set_result, result)
+            loop.call_soon_threadsafe(settle, result)
 
         if self._writer.finish(self, finish):
             return await closed

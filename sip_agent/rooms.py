@@ -74,8 +74,7 @@ class RoomDialog(PcmDialog):
 
     def heard(self, sound: bytes) -> None:
         """See `RoomListener`."""
-        if self.audio is not None:
-            self._port.receive(sound)
+        self._port.receive(sound)  # also before the handler listens: the first word is not to be lost
 
     def guest_left(self) -> None:
         """See `RoomListener`."""

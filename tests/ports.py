@@ -1,7 +1,8 @@
 """Ports for the programs that tests start: free, not another program's, and no other test process's to choose.
 
 They lie below the system's ephemeral range, and each process of a parallel run has its own share of them: a port
-is only bound some time after it was found to be free.
+is only bound some time after it was found to be free. Where it begins in its share is drawn, so that two runs on one
+machine hardly meet.
 """
 
 import os
@@ -21,7 +22,13 @@ def own_share(ports: range) -> range:
     return ports[number * size : (number + 1) * size]
 
 
+_lots = random.SystemRandom()
+"""Not the common generator: pytest-randomly begins it anew with each test, from a seed that runs may share."""
+
 _turns = cycle(own_share(SINGLE))
+for _ in range(_lots.randrange(len(own_share(SINGLE)))):
+    next(_turns)
+
 _rtp_handed_out: set[int] = set()
 
 
@@ -37,7 +44,7 @@ def free_port(kind: socket.SocketKind, host: str = "127.0.0.1") -> int:
 def free_rtp_range(count: int) -> tuple[int, int]:
     """Return the first, which is even, and last of `count` free UDP ports in a row."""
     for _ in range(1000):
-        first = random.choice(own_share(RTP)[:-count]) & ~1  # noqa: S311  (ports are no secret)
+        first = _lots.choice(own_share(RTP)[:-count]) & ~1
         ports = range(first, first + count)
         if _rtp_handed_out.isdisjoint(ports) and all(_is_free(port, socket.SOCK_DGRAM) for port in ports):
             _rtp_handed_out.update(ports)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.frames import Samples
@@ -186,6 +186,7 @@ class TestSend:
         assert QUEUE_FRAMES_MAX == line.most_queued
 
     @given(lengths=st.lists(st.integers(min_value=0, max_value=2 * FRAME), max_size=12))
+    @settings(deadline=None)
     def test_any_lengths(self, lengths: list[int]) -> None:
         """Sound cut into pieces of any lengths arrives as one, filled up with less than a frame of silence."""
         sound = np.arange(sum(lengths), dtype=np.int16)

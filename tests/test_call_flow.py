@@ -29,7 +29,7 @@ from sip_agent.outgoing import Outgoing
 from sip_agent.record import CallRecord
 from sip_agent.recording import RecordingWriter
 from sip_agent.routes import Route, Routes
-from sip_agent.status import EndedBy
+from sip_agent.status import EndedBy, Outcome
 from sip_agent.store import CallStore
 from sip_agent.store.reader import CallQuery
 from sip_agent.testing import FakeDialog
@@ -199,6 +199,20 @@ def with_users(*, ttl_s: float = 60) -> DigestAuthenticator:
         secret=b"drawn",
         nonce_ttl_s=ttl_s,
     )
+
+
+def hold_up(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Let whoever finishes a record wait; returns what is set once it is stored, and what lets them go on."""
+    stored, go_on = asyncio.Event(), asyncio.Event()
+    finish = agent.store.finish
+
+    async def finish_and_wait(record: CallRecord) -> None:
+        await finish(record)
+        stored.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(agent.store, "finish", finish_and_wait)
+    return stored, go_on
 
 
 def in_short(record: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -460,6 +474,28 @@ class TestRefused:
         assert (503, {"Retry-After": "30"}) == await agent.serve(Caller().invite())
         assert ["the agent is shutting down"] == [record["end_reason"] for record in agent.records()]
 
+    async def test_draining_meanwhile(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An agent that shuts down while the record is begun does not take the call, nor place one."""
+        begin = agent.store.begin
+
+        async def begin_and_drain(record: CallRecord) -> None:
+            await begin(record)
+            agent.flow.draining = True
+
+        async def dial() -> PlacedDialog:
+            raise AssertionError("it was dialled")
+
+        monkeypatch.setattr(agent.store, "begin", begin_and_drain)
+        offer = Caller().invite()
+        refused = await agent.serve(offer)
+        agent.flow.draining = False
+        await agent.flow.place_call(Outgoing(uri="sip:echo@example.com"), dial)
+
+        assert ((503, {"Retry-After": "30"}), False) == (refused, offer.accepted)
+        assert [("rejected", 503, "agent", "the agent is shutting down")] * 2 == [
+            in_short(record) for record in agent.records()
+        ]
+
     async def test_no_route(self, agent: Agent) -> None:
         """A user that no route serves gets 404."""
         assert (404, {}) == await agent.serve(Caller(user="nobody").invite())
@@ -607,6 +643,56 @@ class TestAuthentication:
         assert ("answered", 200, "caller", "the caller hung up") == in_short(record)
         assert refused[0]["call_uuid"] == record["call_uuid"]
 
+    async def test_right_while_the_refusal_is_stored(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever is told of the refusal meanwhile is told of a refusal."""
+        outcomes: list[Outcome | None] = []
+        agent.build(authenticator=with_users(), on_finished=lambda record: outcomes.append(record.outcome))
+        stored, go_on = hold_up(agent, monkeypatch)
+        caller = Caller()
+        wrong = caller.answer(await agent.serve(caller.invite()), password="guess")
+        with capture_logs() as logs:
+            refusing = asyncio.create_task(agent.flow.serve_call(wrong))
+            await stored.wait()
+            right = caller.answer(wrong.response)
+            serving = asyncio.create_task(agent.flow.serve_call(right))
+            await right.dialog.until_answered()
+            go_on.set()
+            await refusing
+            right.dialog.hang_up()
+            await serving
+
+        assert [Outcome.REJECTED, Outcome.ANSWERED] == outcomes
+        assert outcomes == [entry["outcome"] for entry in logs if entry["event"] == "call.ended"]
+        assert [("answered", 200, "caller", "the caller hung up")] == [in_short(item) for item in agent.records()]
+
+    async def test_right_while_the_refusal_is_sent(self, agent: Agent) -> None:
+        """A call that goes on by then is not refused any more."""
+        sent, go_on = asyncio.Event(), asyncio.Event()
+
+        class SlowOffer(FakeOffer):
+            async def reject(
+                self, status: int, headers: Sequence[tuple[str, str]] = (), *, stateful: bool = True
+            ) -> None:
+                await super().reject(status, headers, stateful=stateful)
+                sent.set()
+                await go_on.wait()
+
+        outcomes: list[Outcome | None] = []
+        agent.build(authenticator=with_users(), on_finished=lambda record: outcomes.append(record.outcome))
+        caller = Caller()
+        wrong = SlowOffer(caller.answer(await agent.serve(caller.invite()), password="guess").message)
+        refusing = asyncio.create_task(agent.flow.serve_call(wrong))
+        await sent.wait()
+        right = caller.answer(wrong.response)
+        serving = asyncio.create_task(agent.flow.serve_call(right))
+        await right.dialog.until_answered()
+        go_on.set()
+        await refusing
+        right.dialog.hang_up()
+        await serving
+
+        assert [Outcome.ANSWERED] == outcomes
+
     async def test_wrong_for_ever(self, agent: Agent) -> None:
         """Whoever tries several passwords in one call has one record."""
         agent.build(authenticator=with_users())
@@ -634,6 +720,27 @@ class TestAuthentication:
         assert [("rejected", 401, "agent", "the challenge was not answered")] == [
             in_short(record) for record in agent.records()
         ]
+
+    async def test_answered_while_others_expire(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An answer that comes while another challenge is recorded as unanswered is a call."""
+        agent.build(authenticator=with_users())
+        silent, late = Caller(), Caller()
+        await agent.serve(silent.invite())
+        challenge = await agent.serve(late.invite())
+        stored, go_on = hold_up(agent, monkeypatch)
+        expiring = asyncio.create_task(agent.flow.expire(datetime.now(UTC) + 2 * CHALLENGE_EXPIRES))
+        await stored.wait()
+        answer = late.answer(challenge)
+        serving = asyncio.create_task(agent.flow.serve_call(answer))
+        await answer.dialog.until_answered()
+        go_on.set()
+        await expiring
+        answer.dialog.hang_up()
+        await serving
+
+        assert {(silent.call_id, "rejected"), (late.call_id, "answered")} == {
+            (record["call_id"], record["outcome"]) for record in agent.records()
+        }
 
     async def test_unanswered_at_the_end(self, agent: Agent) -> None:
         """An agent that stops records the challenges that are open."""
@@ -773,6 +880,21 @@ class TestFailures:
         ]
         assert "KeyError: 'echo'" == agent.records()[0]["error"]
         assert "call.flow_failed" in [entry["event"] for entry in logs]
+
+    async def test_bug_on_a_call_that_cannot_be_ended(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The record has the bug, and not that the call could not be ended because of it."""
+
+        async def broken(*_: Any, **__: Any) -> None:
+            raise KeyError("echo")
+
+        monkeypatch.setattr(call_flow, "hold_conversation", broken)
+        offer = Caller().invite()
+        offer.dialog.refuse.add("hangup")
+        with capture_logs() as logs:
+            await agent.serve(offer)
+
+        assert ["KeyError: 'echo'"] == [record["error"] for record in agent.records()]
+        assert "call.terminate_failed" in [entry["event"] for entry in logs]
 
     async def test_handler_cannot_be_built(self, agent: Agent, tmp_path: Path) -> None:
         """A handler that cannot be built any more fails its call: 500, and the dialog is over."""

@@ -53,6 +53,16 @@ class Answering(FakeCall):
             await super().respond(status, headers, early_media=early_media)
 
 
+class AnsweringAtLast(Answering):
+    """A peer whose answer is known before whoever waits for it goes on: meanwhile the time is up."""
+
+    async def respond(self, status: int, headers: Sequence[tuple[str, str]] = (), *, early_media: bool = False) -> None:
+        """Answer, and let the first one wait for ever."""
+        await super().respond(status, headers, early_media=early_media)
+        if len(self.waited_for) == 1:
+            await asyncio.Event().wait()
+
+
 async def test_answered_before_the_handler_asks() -> None:
     """The peer's 200 may come before anybody waits for it, and may be waited for more than once."""
     async with Answering() as peer:
@@ -132,6 +142,16 @@ async def test_nobody_answers() -> None:
 
     assert (Outcome.FAILED, "call: not answered within 0.01 s") == (peer.record.outcome, peer.record.error)
     assert handler.answered is None
+
+
+async def test_answered_at_the_last_moment() -> None:
+    """An answer that came in time is one, whenever it is heard of."""
+    handler = Silent()
+    async with AnsweringAtLast(Answered(lambda: handler, 0.01)) as peer:
+        await peer.until_ended()
+
+    assert handler.answered is True
+    assert (Outcome.ANSWERED, None) == (peer.record.outcome, peer.record.error)
 
 
 async def test_the_handler_gets_the_call_answered() -> None:

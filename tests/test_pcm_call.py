@@ -1,21 +1,29 @@
-"""Calls without SIP, and no network either: the request as an INVITE, and sound that arrives unevenly."""
+"""Calls without SIP, and no network either: the request as an INVITE, its end, and sound that arrives unevenly."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from media.frames import Samples
+from sip_agent.call import Call, ConversationHandler
+from sip_agent.chirp import ChirpEndpoint
+from sip_agent.events import CallConfirmed, CallDisconnected, CallEvent, MediaChanged, Responded
 from sip_agent.invite import Invite
-from sip_agent.pcm_call import BACKLOG_FRAMES_AIM, BACKLOG_FRAMES_MAX, CallRequest, PcmPort
+from sip_agent.pcm_call import BACKLOG_FRAMES_AIM, BACKLOG_FRAMES_MAX, CallRequest, PcmDialog, PcmOffer, PcmPort
+from sip_agent.rooms import RoomEndpoint, RoomListener
+from tests.test_call_flow import Agent, in_short
 
 RATE_HZ = 16_000
 FRAME = 640
 
 
-def request(*headers: tuple[bytes, bytes], user: str = "echo") -> Invite:
-    """Return what the call flow reads of a request."""
-    asked = CallRequest(
+def asked(*headers: tuple[bytes, bytes], user: str = "echo") -> CallRequest:
+    """Return a request."""
+    return CallRequest(
         transport="WS",
         caller="chirp",
         source_host="2001:db8::1",
@@ -24,11 +32,16 @@ def request(*headers: tuple[bytes, bytes], user: str = "echo") -> Invite:
         user=user,
         headers=headers,
     )
+
+
+def request(*headers: tuple[bytes, bytes], user: str = "echo") -> Invite:
+    """Return what the call flow reads of a request."""
+    call = asked(*headers, user=user)
     return Invite.parse(
-        asked.as_invite(),
+        call.as_invite(),
         transport="WS",
-        source_host=asked.source_host,
-        source_port=asked.source_port,
+        source_host=call.source_host,
+        source_port=call.source_port,
         received_at=datetime.now(UTC),
     )
 
@@ -56,6 +69,177 @@ def test_a_user_may_be_called_anything(user: str) -> None:
     """As the query wrote it; the route sees it decoded."""
     assert user not in request(user=user).user
     assert request(user=user).user
+
+
+class Socket:
+    """The WebSocket of a call; keeps the code with which it was closed."""
+
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send nothing."""
+
+    async def send_str(self, data: str) -> None:
+        """Send nothing."""
+
+    async def close(self, *, code: int, message: bytes) -> bool:
+        """Keep the code."""
+        del message
+        self.closed.set_result(code)
+        return True
+
+
+class Waiting:
+    """A handler that rings, or answers, and then waits for the end."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self.rang = asyncio.Event()
+        self._answers = answers
+
+    async def handle(self, call: Call) -> None:
+        """Serve the call."""
+        if self._answers:
+            await call.answer()
+        await call.ring()
+        self.rang.set()
+        await call.disconnected
+
+
+class Calls:
+    """An endpoint whose calls one handler serves, and its records."""
+
+    def __init__(self, agent: Agent, handler: ConversationHandler) -> None:
+        agent.build(routes=agent.route_to(lambda: handler))
+        self.records = agent.records
+        self.flow = agent.flow
+        self.serving: list[asyncio.Task[None]] = []
+        self.chirp = ChirpEndpoint(self._serve, sample_rate_hz=RATE_HZ, cushion_ms=0, protected=False)
+        self.rooms = RoomEndpoint(self._serve, sample_rate_hz=RATE_HZ, cushion_ms=0)
+
+    async def until_over(self) -> None:
+        """Wait until every call is on record."""
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self.serving)
+
+    def _serve(self, offer: PcmOffer) -> None:
+        self.serving.append(asyncio.create_task(self.flow.serve_call(offer)))
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    """Make a flow with a store."""
+    agent = Agent(tmp_path)
+    yield agent
+    await agent.analyst.stop()
+    await agent.store.close()
+
+
+async def test_a_stop_ends_what_rings(agent: Agent) -> None:
+    """A call that is not answered yet is refused, and its record is complete."""
+    handler = Waiting(answers=False)
+    calls = Calls(agent, handler)
+    dialog = calls.chirp.offer(asked())
+    await handler.rang.wait()
+    await calls.chirp.hang_up_all("the agent is shutting down")
+    await calls.until_over()
+    [record] = calls.records()
+
+    assert 603 == (await dialog.decision).status
+    assert ("system", "the agent is shutting down") == (record["ended_by"], record["end_reason"])
+
+
+async def test_gone_before_the_handler_listens(agent: Agent) -> None:
+    """A caller that gives up while the record is begun has cancelled its call."""
+    calls = Calls(agent, Waiting(answers=True))
+    calls.chirp.offer(asked()).closed(None)
+    await calls.until_over()
+    [record] = calls.records()
+
+    assert ("cancelled", 487, "caller", "the caller closed the WebSocket") == in_short(record)
+
+
+async def test_a_refused_call_is_over(agent: Agent) -> None:
+    """Nobody has to end it, in a room or not."""
+    calls = Calls(agent, Waiting(answers=True))
+    calls.flow.draining = True
+    dialogs: list[PcmDialog] = [calls.chirp.offer(asked()), calls.rooms.offer(asked(), Room(), join_timeout_s=5)]
+    await calls.until_over()
+
+    assert [(503, (("Retry-After", "30"),))] * 2 == [
+        (decision.status, decision.headers) for decision in [await dialog.decision for dialog in dialogs]
+    ]
+    assert [True, True] == [dialog._over.is_set() for dialog in dialogs]
+
+
+async def test_ended_before_the_socket_is_open(agent: Agent) -> None:
+    """A call that ends while its upgrade is accepted is closed, and its clock does not tick."""
+    calls = Calls(agent, Waiting(answers=True))
+    dialog = calls.chirp.offer(asked())
+    granted = await dialog.decision
+    await calls.chirp.hang_up_all("the agent is shutting down")
+    socket = Socket()
+    dialog.open(socket)
+    async with asyncio.timeout(10):
+        code = await socket.closed
+    await calls.until_over()
+    [record] = calls.records()
+
+    assert (101, 1000) == (granted.status, code)
+    assert 0 == calls.chirp._open_count
+    assert ("system", "the agent is shutting down") == (record["ended_by"], record["end_reason"])
+
+
+async def test_an_answer_that_was_given_up_may_come_later() -> None:
+    """Whoever no longer waits for the answer takes the sound from nobody."""
+    endpoint = ChirpEndpoint(lambda _: None, sample_rate_hz=RATE_HZ, cushion_ms=0, protected=False)
+    dialog = endpoint.offer(asked())
+    answering = asyncio.create_task(dialog.respond(200))
+    await dialog.decision
+    answering.cancel()
+    await asyncio.wait({answering})
+    dialog.open(Socket())
+    events: list[CallEvent] = []
+    dialog.listen(events.append)
+    await dialog.respond(200)
+    dialog.closed(1000)
+
+    assert [MediaChanged, Responded, CallConfirmed, CallDisconnected] == [type(event) for event in events]
+
+
+class Room:
+    """A room whose guest is there, and speaks, as soon as it is joined."""
+
+    medium = "test"
+
+    async def join(self, listener: RoomListener) -> None:
+        """See `Room`."""
+        listener.guest_joined()
+        listener.heard(voice(10).tobytes())
+
+    def send(self, sound: bytes) -> None:
+        """See `Room`."""
+
+    async def leave(self) -> None:
+        """See `Room`."""
+
+
+async def test_the_first_word_in_a_room(agent: Agent) -> None:
+    """What the guest says between its coming and the answer is heard."""
+
+    class Listening:
+        async def handle(self, call: Call) -> None:
+            await call.answer()
+            async for frame in call.frames():
+                if np.abs(frame).max() > 1000:
+                    return
+
+    calls = Calls(agent, Listening())
+    calls.rooms.offer(asked(), Room(), join_timeout_s=5)
+    await calls.until_over()
+    [record] = calls.records()
+
+    assert ("answered", 200, "agent", "the handler returned") == in_short(record)
 
 
 def voice(frames: int, level: int = 8000) -> Samples:

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,6 +208,21 @@ class TestFailures:
         assert described is not None
         assert ("failed", STOPPED, 200) == (described["state"], described["error"], described["duration_ms"])
         assert 1600 == soundfile.info(tmp_path / "call.wav").frames
+
+
+async def test_nobody_waits_for_its_end(tmp_path: Path) -> None:
+    """A recording is completed though whoever closed it was cancelled, and nothing is amiss."""
+    troubles: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
+    writer = RecordingWriter(tmp_path, RATE_HZ)
+    closing = asyncio.create_task(writer.open_file(tmp_path / "call.wav", Spoken(block())).close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await writer.stop()
+    await asyncio.sleep(0)
+
+    assert [] == troubles
+    assert 1600 == soundfile.info(tmp_path / "call.wav").frames
 
 
 async def test_stop_writes_what_waits(tmp_path: Path) -> None:

@@ -214,6 +214,9 @@ class Dialog:
         self.call_id = info.callIdString
         if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
             self._confirmed = True
+            if self.outbound and not self._final_status:
+                # pjsua tells of the response itself only later, and who waits for the answer goes on from here.
+                self._note_status(info.lastStatusCode)
             self._emit(CallConfirmed(at=datetime.now(UTC)))
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             self._on_disconnected(info, prm)
@@ -370,6 +373,7 @@ class Dialog:
             ended_by = EndedBy.CALLER if remote_bye or cancelled or self.outbound else EndedBy.SYSTEM
         if self._port is not None:
             self._port.close()
+            self._port = None
         if self._line is not None:
             self._line.close()
         self._pj_call.release()
@@ -413,7 +417,7 @@ class Dialog:
             self.disconnected.set_result(None)
         self._take(event)
         # The call and its dialog hold each other; untied, they go at once, and not when the collector comes by.
-        self._listener, self._on_audio, self._port = None, None, None
+        self._listener, self._on_audio = None, None
 
     def _take_transfer_status(self, status: int, reason: str) -> None:
         # The progress of the transfer (NOTIFY) comes this way too.

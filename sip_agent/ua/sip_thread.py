@@ -24,6 +24,8 @@ POLL_MS = 10
 POLL_WITH_WAKER_MS = 200
 """The waker ends the wait for every job, ours and those of pjsua's other threads: this only bounds the sweeps."""
 
+ENDED = "the SIP thread has ended"
+
 log = structlog.get_logger()
 T = TypeVar("T")
 
@@ -38,7 +40,8 @@ class SipThread:
         self._loop = loop
         self._poll = poll
         self._jobs: deque[Callable[[], None]] = deque()
-        self._stopping = False
+        self._stopping = self._ended = False
+        self._waiting: dict[asyncio.Future[Any], str] = {}
         self._waker: Any = None
         self._thread = threading.Thread(target=self._main, name="sip", daemon=True)
         self._started: asyncio.Future[None] = loop.create_future()
@@ -55,7 +58,7 @@ class SipThread:
         try:
             await self._started
         except BaseException:
-            await asyncio.to_thread(self._thread.join)
+            await self.stop()
             raise
 
     async def stop(self) -> None:
@@ -68,14 +71,17 @@ class SipThread:
     def post(self, job: Callable[[], None]) -> None:
         """Have `job` run on the SIP thread, soon; from any thread."""
         self._jobs.append(job)
-        if self._waker is not None:
-            self._waker.wake()
+        waker = self._waker  # once: the thread drops it at its end
+        if waker is not None:
+            waker.wake()
 
     async def run(self, operation: str, function: Callable[[], T]) -> T:
         """Run `function` on the SIP thread and return its result.
 
-        Raises UserAgentError, naming `operation`, if pjsua2 refuses.
+        Raises UserAgentError, naming `operation`, if pjsua2 refuses, or if the thread ends before.
         """
+        if self._ended:
+            raise UserAgentError(operation, ENDED)
         result: asyncio.Future[T] = self._loop.create_future()
 
         def job() -> None:
@@ -86,8 +92,12 @@ class SipThread:
             else:
                 self.deliver(_resolve, result, value)
 
+        self._waiting[result] = operation
         self.post(job)
-        return await result
+        try:
+            return await result
+        finally:
+            del self._waiting[result]
 
     def deliver(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call `function` on the event loop: the only way out of this thread."""
@@ -135,6 +145,15 @@ class SipThread:
             self._waker.close()
         self._guarded(functools.partial(self._tear_down, endpoint))
         self._waker = None  # not earlier: until then the media thread may be in it
+        self.deliver(self._end)
+
+    # Back on the event loop
+
+    def _end(self) -> None:
+        """Let nobody wait for what the thread has left undone; whatever it did was delivered before."""
+        self._ended = True
+        for result, operation in self._waiting.items():
+            _fail(result, UserAgentError(operation, ENDED))
 
 
 @contextmanager
