@@ -14,7 +14,8 @@ from tests.calls.sdp_text import audio_address
 
 ROUTES = [dial("echo", "tests.pipecat_bots:EchoBot"), dial("talker", "tests.pipecat_bots:TalkerBot")]
 
-UNDERRUNS_MAX = 5
+UNDERRUNS_MAX = 10
+"""As many as the longest gap has; a longer silence the agent would take for a pause of the speaker."""
 
 
 @pytest.fixture(scope="module")
