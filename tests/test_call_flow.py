@@ -215,6 +215,21 @@ def hold_up(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Even
     return stored, go_on
 
 
+async def call_meanwhile(
+    agent: Agent, caller: Caller, wrong: FakeOffer, reached: asyncio.Event, go_on: asyncio.Event
+) -> None:
+    """Serve a wrong password up to a point, a whole call with the right one, and then the rest of the refusal."""
+    refusing = asyncio.create_task(agent.flow.serve_call(wrong))
+    await reached.wait()
+    right = caller.answer(wrong.response)
+    serving = asyncio.create_task(agent.flow.serve_call(right))
+    await right.dialog.until_answered()
+    go_on.set()
+    await refusing
+    right.dialog.hang_up()
+    await serving
+
+
 def in_short(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return how a record says that its call ended."""
     return record["outcome"], record["sip_status"], record["ended_by"], record["end_reason"]
@@ -651,15 +666,7 @@ class TestAuthentication:
         caller = Caller()
         wrong = caller.answer(await agent.serve(caller.invite()), password="guess")
         with capture_logs() as logs:
-            refusing = asyncio.create_task(agent.flow.serve_call(wrong))
-            await stored.wait()
-            right = caller.answer(wrong.response)
-            serving = asyncio.create_task(agent.flow.serve_call(right))
-            await right.dialog.until_answered()
-            go_on.set()
-            await refusing
-            right.dialog.hang_up()
-            await serving
+            await call_meanwhile(agent, caller, wrong, stored, go_on)
 
         assert [Outcome.REJECTED, Outcome.ANSWERED] == outcomes
         assert outcomes == [entry["outcome"] for entry in logs if entry["event"] == "call.ended"]
@@ -681,15 +688,7 @@ class TestAuthentication:
         agent.build(authenticator=with_users(), on_finished=lambda record: outcomes.append(record.outcome))
         caller = Caller()
         wrong = SlowOffer(caller.answer(await agent.serve(caller.invite()), password="guess").message)
-        refusing = asyncio.create_task(agent.flow.serve_call(wrong))
-        await sent.wait()
-        right = caller.answer(wrong.response)
-        serving = asyncio.create_task(agent.flow.serve_call(right))
-        await right.dialog.until_answered()
-        go_on.set()
-        await refusing
-        right.dialog.hang_up()
-        await serving
+        await call_meanwhile(agent, caller, wrong, sent, go_on)
 
         assert [Outcome.ANSWERED] == outcomes
 

@@ -9,7 +9,7 @@ import structlog
 
 from media.wav import AudioFileError
 from sip_agent.audio import BargeIn, Playback
-from sip_agent.call import Call
+from sip_agent.call import DIGIT_S, Call
 from sip_agent.digits import DTMF_DIGITS
 from sip_agent.errors import CallEnded, CallRejected, MessageError, SipAgentError
 from sip_agent.invite import SipUri
@@ -44,9 +44,6 @@ from sip_agent.script.listening import Listener
 from sip_agent.script.matching import RegexTooSlow, has_words, is_same, search
 from sip_agent.script.templates import as_text, expand, look_up
 from sip_agent.script.tools import ToolFailed, use_tool
-
-KEY_S = 0.3
-"""How long a DTMF key takes to be sent, its pause included."""
 
 TRANSFER_S = 10.0
 """How long the other side has to hang up, or to say how its call went, after it was asked to call somebody else."""
@@ -279,7 +276,7 @@ class ScriptRun:
         if not digits or set(digits) - DTMF_DIGITS:
             self._fail(f"{digits!r} are no DTMF digits (0-9 * # A-D)")
         await self._call.send_dtmf(digits, step.method)
-        await self._pass_time(KEY_S * len(digits))
+        await self._pass_time(DIGIT_S * len(digits))
         return None
 
     async def _transfer(self, step: Transfer) -> Next:

@@ -3,11 +3,8 @@
 By levels and not by voice activity detection, as this is looked at on every call: it costs next to nothing.
 """
 
-from media.frames import FRAME_MS, AudioFrame
-from media.levels import SILENCE_DBOV, level_dbov
-from sip_agent.handlers.websocket.reply_watch import ABOVE_FLOOR_DB, END_MS, FLOOR_RISE_DB, LOOK_EVERY_FRAMES
-
-LOOK_MS = LOOK_EVERY_FRAMES * FRAME_MS
+from media.frames import AudioFrame
+from media.loudness import END_MS, LOOK_MS, Loudness
 
 SPOKEN_MS = 800
 """A caller who was so loud, for so long in all, has spoken: a cough or a knock is shorter."""
@@ -17,19 +14,16 @@ class Unheard:
     """Listens to a caller of whom the server has taken no notice so far."""
 
     def __init__(self) -> None:
-        self._frames = 0
-        self._floor_dbov = 0.0
+        self._loudness = Loudness()
         self._loud_ms = 0
         self._quiet_ms = 0
 
     def hear(self, frame: AudioFrame) -> bool:
         """Take the next sound of the caller; return whether it has spoken, and has just fallen silent."""
-        self._frames += 1
-        if self._frames % LOOK_EVERY_FRAMES:
+        is_loud = self._loudness.hear(frame)
+        if is_loud is None:
             return False
-        dbov = level_dbov(frame)
-        self._floor_dbov = min(dbov, self._floor_dbov + FLOOR_RISE_DB)
-        if dbov > max(SILENCE_DBOV, self._floor_dbov + ABOVE_FLOOR_DB):
+        if is_loud:
             self._loud_ms, self._quiet_ms = self._loud_ms + LOOK_MS, 0
         else:
             self._quiet_ms += LOOK_MS

@@ -29,7 +29,7 @@ UNREADABLE_MAX = 50
 """A bot that sent so many messages which its dialect does not have speaks another one: the call ends."""
 
 DIGITS_MAX = 32
-"""So many wait in the engine; it refuses a message with more as a whole."""
+"""Of one message: the bot's sound is not read while more than the engine keeps in line wait to be sent."""
 
 NORMAL_CLOSE_CODES = (
     aiohttp.WSCloseCode.OK,

@@ -4,21 +4,8 @@ By levels and not by voice activity detection, as every bridged call is watched:
 """
 
 from media.frames import AudioFrame
-from media.levels import SILENCE_DBOV, level_dbov
+from media.loudness import END_MS, Loudness
 from sip_agent.call import Call
-
-LOOK_EVERY_FRAMES = 5
-"""The caller's level is looked at ten times a second."""
-
-ABOVE_FLOOR_DB = 12.0
-"""Speech is so much louder than the quietest moment of the last while."""
-
-FLOOR_RISE_DB = 0.1
-"""How fast the floor follows a line that becomes noisier: 1 dB a second; down it follows at once."""
-
-END_MS = 600
-"""The caller has stopped speaking when it was quiet for so long."""
-
 
 SLOW = "slow_bot"
 
@@ -33,8 +20,7 @@ class ReplyWatch:
     def __init__(self, call: Call, after_ms: int) -> None:
         self._call = call
         self._after_ms = after_ms
-        self._frames = 0
-        self._floor_dbov = 0.0
+        self._loudness = Loudness()
         self._spoke_at_ms: int | None = None
         self._owed_since_ms: int | None = call.elapsed_ms() if after_ms else None
         self._cause = SLOW
@@ -46,12 +32,10 @@ class ReplyWatch:
 
     def hear_caller(self, frame: AudioFrame) -> None:
         """Take the next sound of the caller."""
-        self._frames += 1
-        if self._frames % LOOK_EVERY_FRAMES or not self._after_ms:
+        if not self._after_ms or (is_loud := self._loudness.hear(frame)) is None:
             return
-        level_dbov_now, now_ms = level_dbov(frame), self._call.elapsed_ms()
-        self._floor_dbov = min(level_dbov_now, self._floor_dbov + FLOOR_RISE_DB)
-        if level_dbov_now > max(SILENCE_DBOV, self._floor_dbov + ABOVE_FLOOR_DB):
+        now_ms = self._call.elapsed_ms()
+        if is_loud:
             self._spoke_at_ms = now_ms
             self.settle(now_ms)
         elif self._spoke_at_ms is not None and now_ms - self._spoke_at_ms >= END_MS:
